@@ -1,0 +1,1 @@
+//! The edge box: device protocols in, durable spool, uplink out

@@ -1,0 +1,1 @@
+//! Device profiles: bytes to observations, without I/O

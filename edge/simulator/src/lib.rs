@@ -1,0 +1,1 @@
+//! A simulated ward and replay of recordings, over MQTT and CoAP

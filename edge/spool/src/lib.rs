@@ -1,0 +1,1 @@
+//! Bounded durable FIFO on redb

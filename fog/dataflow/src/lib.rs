@@ -1,0 +1,1 @@
+//! Epochs, windows and rollups on timely and differential dataflow

@@ -1,0 +1,1 @@
+//! The fog node: ingest, dataflow, commit, query

@@ -1,0 +1,1 @@
+//! Models on candle: manifest, weights, batched prediction, training

@@ -1,0 +1,1 @@
+//! The edge-fog protocol: gRPC with credit, resume and cumulative acknowledgement

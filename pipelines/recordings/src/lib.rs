@@ -1,0 +1,1 @@
+//! Research formats: WFDB signals and annotations
