@@ -1,1 +1,73 @@
-fn main() {}
+//! `haar`: one command for people. Every subcommand is a module; this file only chooses.
+#![forbid(unsafe_code)]
+
+mod bench;
+mod demo;
+mod evaluate;
+mod failure;
+mod fsck;
+mod prove;
+mod replay;
+mod simulate;
+mod train;
+mod validate;
+mod verify;
+
+use clap::{Parser, Subcommand};
+use failure::Failure;
+use std::process::ExitCode;
+
+/// Haar: an edge/fog stream processor for medical devices.
+#[derive(Parser)]
+#[command(version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the whole path on this machine: a simulated ward, an edge, a fog, a log, and a report.
+    Demo(demo::Args),
+    /// Send a simulated ward to a broker and a CoAP server.
+    Simulate(simulate::Args),
+    /// Send recordings to a broker and a CoAP server.
+    Replay(replay::Args),
+    /// Check pipeline definitions.
+    Validate(validate::Args),
+    /// Check a proof file, with no network and no state.
+    Verify(verify::Args),
+    /// Make the proof file of a leaf.
+    Prove(prove::Args),
+    /// Re-hash everything in a site log.
+    Fsck(fsck::Args),
+    /// Measure detectors and models on recordings.
+    Evaluate(evaluate::Args),
+    /// Train a model.
+    Train(train::Args),
+    /// Measure speed.
+    Bench(bench::Args),
+}
+
+fn main() -> ExitCode {
+    let ended = match Cli::parse().command {
+        Command::Demo(args) => demo::run(args),
+        Command::Simulate(args) => simulate::run(args),
+        Command::Replay(args) => replay::run(args),
+        Command::Validate(args) => validate::run(args),
+        Command::Verify(args) => verify::run(args),
+        Command::Prove(args) => prove::run(args),
+        Command::Fsck(args) => fsck::run(args),
+        Command::Evaluate(args) => evaluate::run(args),
+        Command::Train(args) => train::run(args),
+        Command::Bench(args) => bench::run(args),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            // One text, on standard error, so that `--json` output stays whole.
+            eprintln!("haar: {failure}");
+            Failure::status(&failure)
+        }
+    }
+}

@@ -1,1 +1,10 @@
-//! Epochs, windows and rollups on timely and differential dataflow
+//! Epochs, windows and rollups on timely and differential dataflow.
+#![forbid(unsafe_code)]
+
+pub mod aggregate;
+pub mod conclude;
+pub mod item;
+pub mod load;
+pub mod operator;
+pub mod runtime;
+pub mod window;

@@ -1,1 +1,43 @@
-//! The transparency log of a site: leaves, tiles, checkpoints, proofs
+//! The transparency log of a site.
+//!
+//! A leaf is a small commitment (module `leaf`); what it commits to lies beside it ([`Record`]). Leaves
+//! form an RFC 6962 tree that is kept as C2SP tiles in tables of the fog's redb database, under one
+//! signed checkpoint. [`SiteLog`] opens and appends, [`Snapshot`] reads, [`verify()`] checks a proof
+//! file with no network and no state, [`fsck()`] re-hashes everything.
+//!
+//! The ledger knows bodies as opaque bytes of bounded size and never looks inside. It reads no clock
+//! and makes no randomness: keys and seeds are the caller's. What is proven and what is not stands in
+//! this crate's README, byte formats at the head of each module.
+#![forbid(unsafe_code)]
+
+mod base64;
+mod checkpoint;
+mod file;
+#[cfg(test)]
+mod fixtures;
+mod fsck;
+mod identity;
+mod leaf;
+mod proof;
+mod resource;
+mod site_log;
+mod snapshot;
+mod tables;
+mod tree;
+mod verify;
+
+pub use checkpoint::{CheckpointError, MAX_CHECKPOINT_BYTES, SignedCheckpoint};
+pub use file::{FileError, open_read_only};
+pub use fsck::{FsckError, MAX_PROBLEMS, Problem, Report, fsck};
+pub use identity::{
+    Identity, IdentityError, MAX_KEY_BYTES, MAX_ORIGIN_BYTES, VerifierKey, VerifierKeyError,
+};
+pub use leaf::{
+    LEAF_BYTES, LEAF_VERSION, LeafKey, LeafKind, MAX_BODY_BYTES, Name, UnknownKind, leaf,
+};
+pub use proof::{MAX_PROOF_BYTES, ProofError, ProofFile};
+pub use site_log::{AppendError, Appended, MAX_APPEND_RECORDS, OpenError, SiteLog};
+pub use snapshot::{MAX_FOUND, ReadError, Snapshot};
+pub use tables::{Damage, Record};
+pub use tree::MAX_LEAVES;
+pub use verify::{Trust, Verified, VerifyError, verify};

@@ -1,1 +1,26 @@
-//! The fog node: ingest, dataflow, commit, query
+//! The fog node: takes batches from edges, runs the pipelines, commits what they come to.
+//!
+//! ```text
+//! edges ──haar-link──▶ ingest ──▶ haar-dataflow (W workers) ──▶ commit ──▶ site log, facts, positions
+//!    ▲                   │ one thread, ends the epochs             │ one thread, one transaction an epoch
+//!    └───────────────────┴──────────── acknowledgements ◀──────────┘
+//! ```
+//!
+//! Nothing of a reading is kept here: window state is memory, and what it takes to rebuild it lies in
+//! the edges' spools. The fog tells each edge from where it would need a replay.
+#![forbid(unsafe_code)]
+
+mod commit;
+mod config;
+mod ingest;
+mod node;
+mod query;
+mod stats;
+mod store;
+
+pub use config::{
+    AdminConfig, Config, ConfigError, DataflowConfig, LinkConfig, LogConfig, TelemetryConfig,
+};
+pub use node::{RunError, Running, StartError, run, start};
+pub use stats::{FogStats, RecentFlag};
+pub use store::DATABASE_FILE;

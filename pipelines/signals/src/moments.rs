@@ -121,7 +121,7 @@ impl Moments {
         let n = self.count as f64;
         let spread = n * self.seconds_squares - self.seconds * self.seconds;
         // Equal times leave rounding noise here, a microsecond apart does not.
-        (self.count > 1 && spread > 1e-12 * n * n)
+        (self.count > 1 && spread > 1e-13 * n * n)
             .then(|| (n * self.seconds_times_value - self.seconds * self.sum) / spread)
     }
 }

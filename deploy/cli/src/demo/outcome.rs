@@ -1,0 +1,232 @@
+//! What the demo found: checks, proofs, summary, report.
+
+use super::report::{self, FlagEntry, Latency, ProofState, Report, Summary};
+use crate::failure::Failure;
+use haar_edge::EdgeStats;
+use haar_fog::{DATABASE_FILE, FogStats};
+use haar_ledger::{LeafKind, Snapshot, Trust, VerifierKey, fsck, open_read_only, verify};
+use haar_schema::{FlaggedEvent, Priority, Subject, WindowDigest};
+use haar_simulator::transport::Sent;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// The most flags whose proofs are made and checked; the log's fsck covers the rest.
+const MAX_PROVEN: usize = 10_000;
+
+/// A finished run.
+pub struct Done<'a> {
+    pub dir: &'a Path,
+    pub sent: Sent,
+    /// Whether everything that was sent arrived in time.
+    pub settled: bool,
+    pub edge: EdgeStats,
+    pub fog: FogStats,
+    pub names: BTreeMap<Subject, String>,
+    pub origin: &'a str,
+}
+
+/// What is in the log.
+struct Contents {
+    digests: Vec<WindowDigest>,
+    flags: Vec<FlagEntry>,
+    size: u64,
+    root: String,
+    vkey: VerifierKey,
+    /// The file of one flag's proof.
+    proof: Option<PathBuf>,
+    /// What a check of the whole log found.
+    problems: Vec<String>,
+}
+
+/// Checks the run, prints its summary, writes the report.
+///
+/// # Errors
+/// If anything was lost or a proof fails.
+pub fn conclude(done: Done<'_>) -> Result<(), Failure> {
+    let contents = read(&done)?;
+    print(&done, &contents);
+    let report_file = done.dir.join("report.html");
+    let faults = faults(&done, &contents);
+    let label = |subject| done.names.get(&subject).cloned().unwrap_or_else(|| "unknown".to_owned());
+    let summary = summary(&done, &contents);
+    let vkey = contents.vkey.to_string();
+    let proof = contents.proof.clone();
+    let log = done.dir.join("fog").join(DATABASE_FILE);
+    let page = report::render(&Report {
+        title: "Haar demo".to_owned(),
+        generated: super::now(),
+        summary,
+        patients: report::patients(contents.digests, contents.flags, label),
+    });
+    std::fs::write(&report_file, page)?;
+    println!("\nreport    {}", report_file.display());
+    if let Some(proof) = proof {
+        println!("a proof   haar verify {} --key {vkey}", proof.display());
+        println!(
+            "          (with cargo: cargo run --release -- verify {} --key {vkey})",
+            proof.display()
+        );
+    }
+    println!("the log   haar fsck --log {} --key {vkey}", log.display());
+    if faults.is_empty() {
+        println!("\nnothing lost, every proof holds");
+        Ok(())
+    } else {
+        Err(Failure::new(faults.join("\n      ")))
+    }
+}
+
+/// What makes the run a failure.
+fn faults(done: &Done<'_>, contents: &Contents) -> Vec<String> {
+    let Done { sent, edge, fog, .. } = done;
+    let mut faults = contents.problems.clone();
+    if sent.failed > 0 {
+        faults.push(format!("{} frames were never acknowledged", sent.failed));
+    }
+    if !done.settled {
+        faults.push(format!(
+            "not everything arrived in time: {} frames acknowledged, {} received by the edge, \
+             {} of {} spool entries committed",
+            sent.acked,
+            edge.frames,
+            edge.acked_through,
+            edge.next_seq.saturating_sub(1)
+        ));
+    }
+    let accounted = edge.readings + edge.quarantined;
+    if accounted < sent.readings_acked {
+        faults.push(format!(
+            "{} readings were acknowledged, the edge has {}",
+            sent.readings_acked, accounted
+        ));
+    }
+    if edge.acked_through + 1 < edge.next_seq {
+        faults.push(format!(
+            "{} entries of the spool were not committed",
+            edge.next_seq - 1 - edge.acked_through
+        ));
+    }
+    if fog.undecodable > 0 || fog.dropped_limit.values().sum::<u64>() > 0 {
+        faults.push("the fog dropped readings; see its log".to_owned());
+    }
+    faults
+}
+
+fn read(done: &Done<'_>) -> Result<Contents, Failure> {
+    let db = open_read_only(&done.dir.join("fog").join(DATABASE_FILE))?;
+    let snapshot = Snapshot::open(&db)?;
+    let vkey = snapshot.vkey().clone();
+    let keys = [vkey.clone()];
+    let checked = fsck(&db, Trust::Pinned(&keys), &mut |_, _| {})?;
+    let mut problems: Vec<String> = checked.problems.iter().map(ToString::to_string).collect();
+    let (mut digests, mut flags, mut proof) = (Vec::new(), Vec::new(), None);
+    for index in 0..snapshot.size() {
+        let record = snapshot.record(index)?;
+        if record.kind != LeafKind::FlaggedEvent {
+            digests.push(WindowDigest::from_json(&record.body)?);
+            continue;
+        }
+        let event = FlaggedEvent::from_json(&record.body)?;
+        if flags.len() >= MAX_PROVEN {
+            continue;
+        }
+        let text = snapshot.prove(index)?.to_text();
+        let state = match verify(&text, Trust::Pinned(&keys)) {
+            Ok(verified) => ProofState {
+                verified: true,
+                detail: format!("in the tree of {} leaves", verified.checkpoint.size()),
+            },
+            Err(error) => {
+                problems.push(format!("the proof of leaf {index} fails: {error}"));
+                ProofState { verified: false, detail: error.to_string() }
+            }
+        };
+        // The one to show is the most pressing.
+        let pressing = proof.as_ref().is_none_or(|(priority, _)| *priority < event.priority);
+        if pressing {
+            let file = done.dir.join("flag.tlog-proof");
+            std::fs::write(&file, &text)?;
+            proof = Some((event.priority, file));
+        }
+        flags.push(FlagEntry { event, leaf_index: index, proof: state, latency_ms: None });
+    }
+    let checkpoint = snapshot.checkpoint()?;
+    Ok(Contents {
+        digests,
+        flags,
+        size: snapshot.size(),
+        root: hex::encode(checkpoint.root()),
+        vkey,
+        proof: proof.map(|(_, file)| file),
+        problems,
+    })
+}
+
+fn summary(done: &Done<'_>, contents: &Contents) -> Summary {
+    let fog = &done.fog;
+    Summary {
+        readings: done.edge.readings,
+        windows: fog.windows.values().sum(),
+        flags: fog.flags.values().sum(),
+        bytes_in: done.edge.bytes,
+        bytes_committed: fog.bytes_committed,
+        latency_ms: fog
+            .latency_p50_ms
+            .zip(fog.latency_p99_ms)
+            .map(|(p50, p99)| Latency { p50: p50 as f64, p99: p99 as f64 }),
+        log_size: contents.size,
+        origin: done.origin.to_owned(),
+        root: contents.root.clone(),
+    }
+}
+
+fn print(done: &Done<'_>, contents: &Contents) {
+    let Done { sent, edge, fog, .. } = done;
+    let windows: Vec<String> =
+        fog.windows.iter().map(|(pipeline, count)| format!("{count} {pipeline}")).collect();
+    println!(
+        "\nreadings in   {} in {} frames ({} acknowledged by broker or edge)",
+        edge.readings, edge.frames, sent.acked
+    );
+    println!(
+        "              {} delivered twice, {} quarantined, {} with a clock that was ahead",
+        edge.duplicates, edge.quarantined, edge.clamped
+    );
+    println!("windows       {} ({})", fog.windows.values().sum::<u64>(), windows.join(", "));
+    let late: u64 = fog.dropped_late.values().sum();
+    println!(
+        "              {} corrections, {late} readings too late for every window",
+        fog.corrections
+    );
+    println!("flags         {} flagged windows", contents.flags.len());
+    print_flags(done, contents);
+    println!(
+        "bytes         {} in, {} committed upstream: {:.0} : 1",
+        edge.bytes,
+        fog.bytes_committed,
+        edge.bytes as f64 / (fog.bytes_committed.max(1)) as f64
+    );
+    match (fog.latency_p50_ms, fog.latency_p99_ms) {
+        (Some(p50), Some(p99)) => {
+            println!("latency       p50 {p50} ms, p99 {p99} ms from reading to committed flag");
+        }
+        _ => println!("latency       no flag, so none"),
+    }
+    println!("site log      {} leaves, origin {}", contents.size, done.origin);
+}
+
+/// Flagged windows by flag and patient, as a table.
+fn print_flags(done: &Done<'_>, contents: &Contents) {
+    let mut counts: BTreeMap<(std::cmp::Reverse<Priority>, &str), BTreeMap<&str, u64>> =
+        BTreeMap::new();
+    for FlagEntry { event, .. } in &contents.flags {
+        let patient = done.names.get(&event.key.subject).map_or("unknown", String::as_str);
+        let row = counts.entry((std::cmp::Reverse(event.priority), &event.flag)).or_default();
+        *row.entry(patient).or_default() += 1;
+    }
+    for ((std::cmp::Reverse(priority), flag), row) in counts {
+        let cells: Vec<String> =
+            row.iter().map(|(patient, count)| format!("{patient} ×{count}")).collect();
+        println!("  {:<12} {flag:<28} {}", priority.as_str(), cells.join(", "));
+    }
+}

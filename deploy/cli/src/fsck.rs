@@ -1,0 +1,97 @@
+//! `haar fsck`: re-hashes a whole log.
+
+use crate::failure::Failure;
+use crate::verify::KeyArgs;
+use haar_ledger::{FsckError, Report, Trust, VerifierKey, open_read_only};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+use std::path::{Path, PathBuf};
+
+/// Re-hash a whole log, from the records up to the signed root, and name everything that is not as it
+/// was written. The fog must be stopped; the database is only read. Exit status 1 if there is a problem.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The fog's redb database.
+    #[arg(long, value_name = "PATH")]
+    log: PathBuf,
+    #[command(flatten)]
+    keys: KeyArgs,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+pub fn run(args: Args) -> Result<(), Failure> {
+    let keys = args.keys.pinned()?;
+    // On a damaged page redb may panic; that is caught and becomes a problem in the report, so its
+    // text need not be printed here too.
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let report = check(&args.log, keys.as_deref());
+    std::panic::set_hook(hook);
+    let report = report?;
+    if args.json {
+        println!("{}", object(&report));
+    } else {
+        print(&report);
+    }
+    match report.problems.len() as u64 + report.omitted {
+        0 if report.is_sound() => Ok(()),
+        problems => Err(Failure::new(format!(
+            "FAIL  {problems} problems; restore {} from a backup or the disk's mirror, and keep this \
+             file for whoever looks into it",
+            args.log.display()
+        ))),
+    }
+}
+
+fn check(log: &Path, keys: Option<&[VerifierKey]>) -> Result<Report, Failure> {
+    let db = open_read_only(log)?;
+    let bar = ProgressBar::no_length();
+    let style = ProgressStyle::with_template("{bar:40} {percent:>3} %  {per_sec}  {eta} left");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let trust = keys.map_or(Trust::Unpinned, Trust::Pinned);
+    let report = haar_ledger::fsck(&db, trust, &mut |done, total| {
+        bar.set_length(total);
+        bar.set_position(done);
+    });
+    bar.finish_and_clear();
+    report.map_err(|error: FsckError| error.into())
+}
+
+fn object(report: &Report) -> serde_json::Value {
+    let problems: Vec<_> = report.problems.iter().map(ToString::to_string).collect();
+    let checkpoint = report.checkpoint.as_ref();
+    json!({
+        "sound": report.is_sound(),
+        "key_pinned": report.key_pinned,
+        "origin": checkpoint.map(|checkpoint| checkpoint.origin()),
+        "signer": checkpoint.map(|checkpoint| checkpoint.signer().as_str()),
+        "root": checkpoint.map(|checkpoint| hex::encode(checkpoint.root())),
+        "leaves": report.leaves,
+        "problems": problems,
+        "problems_omitted": report.omitted,
+    })
+}
+
+fn print(report: &Report) {
+    for problem in &report.problems {
+        println!("{problem}");
+    }
+    if report.omitted > 0 {
+        println!("and {} problems more", report.omitted);
+    }
+    if let Some(checkpoint) = &report.checkpoint {
+        let verdict = if report.is_sound() { "PASS  every bit of" } else { "looked at" };
+        println!("{verdict} {} leaves of {}", report.leaves, checkpoint.origin());
+        println!("  root       {}", hex::encode(checkpoint.root()));
+        println!("  signed by  {}", checkpoint.signer());
+        if !report.key_pinned {
+            println!(
+                "             NOT PINNED: this key lies in the same database. That rules out damage, \
+                 not a forger; pass the log's key with --key"
+            );
+        }
+    }
+}

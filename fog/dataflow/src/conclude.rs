@@ -1,0 +1,260 @@
+//! From a window that fired to what is committed of it: features, scores, flags, digest.
+//!
+//! Vitals windows are concluded one by one. ECG windows that fire in one epoch on one worker go through
+//! the model together (design D6); the model pads its batches, so no score depends on its neighbours.
+
+use crate::aggregate::{Segments, Waveform};
+use crate::item::Lane;
+use crate::operator::Report;
+use crate::window::{Counts, Fired};
+use haar_catalog::{EcgDescription, Pipeline, Raised};
+use haar_inference::{BeatInput, BeatModel, BeatScore};
+use haar_schema::{
+    Features, FlaggedEvent, MAX_STRIP_SAMPLES, ModelRef, SignalId, Strip, WindowDigest, WindowKey,
+};
+use haar_signals::moments::Moments;
+use std::collections::BTreeMap;
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::StreamVec;
+use timely::dataflow::channels::pact::Pipeline as Local;
+use timely::dataflow::operators::Operator;
+
+/// Microvolts per step of a strip's samples, in millivolts: ±32.767 mV fit.
+const STRIP_FACTOR_MV: f32 = 0.001;
+
+/// A window with all that it came to.
+#[derive(Clone, Debug)]
+pub struct Concluded {
+    /// Its lane.
+    pub lane: Lane,
+    /// The sequence number of the mark that fired it.
+    pub seq: u64,
+    /// When the edge received the latest reading in it, microseconds.
+    pub ingested_us: i64,
+    /// The digest to commit.
+    pub digest: WindowDigest,
+    /// The flagged events to commit.
+    pub flagged: Vec<FlaggedEvent>,
+    /// How many rules could not be decided for want of a feature.
+    pub undetermined: u32,
+}
+
+/// What a pipeline says at the end of an epoch.
+#[derive(Clone, Debug)]
+pub enum Conclusion {
+    /// A window.
+    Window(Box<Concluded>),
+    /// See [`Report::Holds`]; of the pipeline with this number.
+    Holds(usize, BTreeMap<Lane, u64>),
+    /// What became of readings in the pipeline with this number.
+    Counts(usize, Counts),
+    /// A batch of this many beats that the model refused; their windows are concluded without it.
+    Unscored(u64),
+}
+
+/// Concludes the windows of a vitals pipeline, which bears this number in reports.
+pub fn vitals<'scope>(
+    reports: StreamVec<'scope, u64, Report<Moments>>,
+    number: usize,
+    pipeline: Pipeline,
+) -> StreamVec<'scope, u64, Conclusion> {
+    reports.unary::<CapacityContainerBuilder<Vec<Conclusion>>, _, _, _>(
+        Local,
+        "Conclude",
+        |_, _| {
+            move |input, output| {
+                input.for_each(|capability, reports| {
+                    let mut session = output.session(&capability);
+                    for report in reports.drain(..) {
+                        session.give(match report {
+                            Report::Fired(fired) => {
+                                let features = pipeline.describe_vitals(&fired.series);
+                                Conclusion::Window(Box::new(conclude(
+                                    &pipeline, *fired, features, None, None,
+                                )))
+                            }
+                            Report::Holds(holds) => Conclusion::Holds(number, holds),
+                            Report::Counts(counts) => Conclusion::Counts(number, counts),
+                        });
+                    }
+                });
+            }
+        },
+    )
+}
+
+/// Concludes the windows of an ECG pipeline, which bears this number in reports.
+pub fn ecg<'scope>(
+    reports: StreamVec<'scope, u64, Report<Segments>>,
+    number: usize,
+    pipeline: Pipeline,
+    model: Option<BeatModel>,
+) -> StreamVec<'scope, u64, Conclusion> {
+    reports.unary_frontier::<CapacityContainerBuilder<Vec<Conclusion>>, _, _, _>(
+        Local,
+        "Infer",
+        |capability, _| {
+            let mut capability = Some(capability);
+            let mut pending: BTreeMap<u64, Vec<Report<Segments>>> = BTreeMap::new();
+            move |(input, frontier), output| {
+                input.for_each(|stamp, reports| {
+                    if let Some(epoch) = stamp.least() {
+                        pending.entry(*epoch).or_default().append(reports);
+                    }
+                });
+                let Some(held) = &mut capability else { return };
+                while let Some(entry) =
+                    pending.first_entry().filter(|entry| !frontier.less_equal(entry.key()))
+                {
+                    let (epoch, reports) = entry.remove_entry();
+                    let at_epoch = held.delayed(&epoch);
+                    let mut session = output.session(&at_epoch);
+                    for conclusion in conclude_epoch(&pipeline, number, model.as_ref(), reports) {
+                        session.give(conclusion);
+                    }
+                }
+                match frontier.frontier().first() {
+                    Some(next) if next > held.time() => held.downgrade(next),
+                    Some(_) => {}
+                    None => capability = None,
+                }
+            }
+        },
+    )
+}
+
+fn conclude_epoch(
+    pipeline: &Pipeline,
+    number: usize,
+    model: Option<&BeatModel>,
+    reports: Vec<Report<Segments>>,
+) -> Vec<Conclusion> {
+    let mut conclusions = Vec::new();
+    let mut described: Vec<(Fired<Segments>, Waveform, EcgDescription)> = Vec::new();
+    for report in reports {
+        match report {
+            Report::Fired(fired) => {
+                let segments = fired.series.iter().find(|(signal, _)| *signal == SignalId::ECG);
+                let laid = segments.and_then(|(_, ecg)| ecg.lay_out(fired.start, fired.end));
+                if let Some(waveform) = laid {
+                    let description = pipeline.describe_ecg(&waveform.samples, waveform.rate);
+                    described.push((*fired, waveform, description));
+                }
+            }
+            Report::Holds(holds) => conclusions.push(Conclusion::Holds(number, holds)),
+            Report::Counts(counts) => conclusions.push(Conclusion::Counts(number, counts)),
+        }
+    }
+    if let Some(model) = model {
+        let unscored = score(pipeline, model, &mut described);
+        if unscored > 0 {
+            conclusions.push(Conclusion::Unscored(unscored));
+        }
+    }
+    for (fired, waveform, description) in described {
+        let features = description.features.clone();
+        let strip = || strip(&waveform, &description);
+        let model = model.map(BeatModel::reference);
+        conclusions.push(Conclusion::Window(Box::new(conclude(
+            pipeline,
+            fired,
+            features,
+            model,
+            Some(&strip),
+        ))));
+    }
+    conclusions
+}
+
+/// Runs the epoch's beats through the model in one go; says how many it refused.
+fn score(
+    pipeline: &Pipeline,
+    model: &BeatModel,
+    described: &mut [(Fired<Segments>, Waveform, EcgDescription)],
+) -> u64 {
+    let inputs: Vec<BeatInput> = described
+        .iter()
+        .flat_map(|(_, _, description)| description.inputs.iter().flatten().cloned())
+        .collect();
+    let Ok(scores) = model.classify(&inputs) else { return inputs.len() as u64 };
+    let mut scores = scores.into_iter();
+    for (_, _, description) in described {
+        let own: Vec<Option<BeatScore>> = description
+            .inputs
+            .iter()
+            .map(|input| input.as_ref().and_then(|_| scores.next()))
+            .collect();
+        pipeline.conclude_ecg(description, &own);
+    }
+    0
+}
+
+fn conclude<A>(
+    pipeline: &Pipeline,
+    fired: Fired<A>,
+    features: Features,
+    model: Option<&ModelRef>,
+    strip: Option<&dyn Fn() -> Strip>,
+) -> Concluded {
+    let key = WindowKey {
+        edge: fired.edge,
+        subject: fired.subject,
+        pipeline: pipeline.reference().id.clone(),
+        start_us: fired.start,
+        end_us: fired.end,
+    };
+    let id = key.id();
+    let decision = pipeline.decide(&features);
+    let flagged: Vec<FlaggedEvent> = decision
+        .raised
+        .into_iter()
+        .map(|raised: Raised| FlaggedEvent {
+            window: id,
+            revision: fired.revision,
+            key: key.clone(),
+            flag: raised.flag,
+            priority: raised.priority,
+            text: raised.text,
+            rule: raised.rule,
+            evidence: raised.evidence,
+            model: model.filter(|_| raised.by_model).cloned(),
+            strip: strip.map(|strip| strip()),
+        })
+        .collect();
+    Concluded {
+        lane: fired.lane,
+        seq: fired.seq,
+        ingested_us: fired.ingested_us,
+        undetermined: decision.undetermined.len() as u32,
+        digest: WindowDigest {
+            id,
+            revision: fired.revision,
+            key,
+            pipeline: pipeline.reference().clone(),
+            inputs: fired.inputs,
+            model: model.cloned(),
+            features,
+            flags: flagged.iter().map(|event| event.flag.clone()).collect(),
+        },
+        flagged,
+    }
+}
+
+fn strip(waveform: &Waveform, description: &EcgDescription) -> Strip {
+    let samples: Vec<Option<i16>> = waveform
+        .samples
+        .iter()
+        .take(MAX_STRIP_SAMPLES)
+        .map(|mv| mv.is_finite().then(|| (mv / STRIP_FACTOR_MV).round() as i16))
+        .collect();
+    let mut beats = description.beats();
+    beats.retain(|beat| (beat.sample as usize) < samples.len());
+    Strip {
+        signal: SignalId::ECG,
+        start_us: waveform.start,
+        rate_millihertz: waveform.rate,
+        factor: STRIP_FACTOR_MV,
+        samples,
+        beats,
+    }
+}

@@ -1,0 +1,346 @@
+//! The running dataflow: worker threads, what goes in, what comes out an epoch.
+//!
+//! Timely workers are threads of their own. Entries go in through one bounded channel a worker
+//! ([`QUEUED_COMMANDS`]); a full channel blocks the sender, which is how a fog that cannot keep up slows
+//! its edges. Results come out as one [`WorkerEpoch`] per worker and epoch, in order, through one
+//! bounded channel ([`QUEUED_EPOCHS`] a worker); whoever commits and does not keep up slows the workers.
+//!
+//! Epochs end when [`Feed::end_epoch`] says so, at all workers at the same place in what was sent.
+
+use crate::conclude::{self, Concluded, Conclusion};
+use crate::item::{Item, Items, Lane, Segment};
+use crate::operator::windows;
+use crate::window::{Counts, Windowing};
+use haar_catalog::{Family, Pipeline};
+use haar_inference::BeatModel;
+use std::collections::BTreeMap;
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::{JoinHandle, Thread};
+use std::time::Duration;
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::channels::pact::Pipeline as Local;
+use timely::dataflow::operators::core::Concatenate;
+use timely::dataflow::operators::{Operator, Probe};
+use timely::dataflow::{InputHandle, ProbeHandle, StreamVec};
+use timely::worker::Worker;
+
+/// Commands that wait for one worker.
+pub const QUEUED_COMMANDS: usize = 256;
+
+/// Results that wait for whoever commits, per worker.
+pub const QUEUED_EPOCHS: usize = 16;
+
+/// The most workers of one process.
+pub const MAX_WORKERS: usize = 256;
+
+/// How long a worker that has nothing to do sleeps at most before it looks at its channel again.
+const PARK: Duration = Duration::from_millis(50);
+
+/// Commands that a worker takes before it lets the dataflow run.
+const COMMANDS_PER_STEP: usize = 32;
+
+/// What one worker's share of the dataflow came to in one epoch.
+#[derive(Debug, Default)]
+pub struct WorkerEpoch {
+    /// The worker.
+    pub worker: usize,
+    /// The epoch.
+    pub epoch: u64,
+    /// The windows that fired.
+    pub windows: Vec<Concluded>,
+    /// By pipeline: from where a lane would need a replay, see [`crate::operator::Report::Holds`].
+    pub holds: BTreeMap<usize, BTreeMap<Lane, u64>>,
+    /// By pipeline: what became of readings.
+    pub counts: BTreeMap<usize, Counts>,
+    /// Beats that the model refused.
+    pub unscored: u64,
+}
+
+/// Why the dataflow did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// No worker, or over [`MAX_WORKERS`].
+    #[error("workers must be between 1 and {MAX_WORKERS}, not {0}")]
+    Workers(usize),
+    /// A definition whose window no [`Windowing`] can be made of, or no definition.
+    #[error("pipeline {0} has a window that cannot be computed; run `haar validate` on it")]
+    Window(String),
+    /// A pipeline names a model that was not given.
+    #[error("pipeline {pipeline} names the model {model}, which is not there")]
+    Model {
+        /// The pipeline's id.
+        pipeline: String,
+        /// The model's id.
+        model: String,
+    },
+    /// Timely could not start.
+    #[error("timely could not start its workers: {0}")]
+    Timely(String),
+}
+
+/// The dataflow has stopped; its thread's panic, if there was one, is in the log.
+#[derive(Debug, thiserror::Error)]
+#[error("the dataflow has stopped")]
+pub struct Stopped;
+
+/// What goes into the dataflow.
+#[derive(Clone)]
+pub struct Feed {
+    workers: Vec<Entrance>,
+}
+
+#[derive(Clone)]
+struct Entrance {
+    commands: SyncSender<Command>,
+    /// Set by the worker when it starts.
+    thread: Arc<OnceLock<Thread>>,
+}
+
+impl Entrance {
+    fn send(&self, command: Command) -> Result<(), Stopped> {
+        self.commands.send(command).map_err(|_| Stopped)?;
+        if let Some(thread) = self.thread.get() {
+            thread.unpark();
+        }
+        Ok(())
+    }
+}
+
+enum Command {
+    Items(Items),
+    EndEpoch(u64),
+}
+
+/// A dataflow that runs.
+pub struct Runtime {
+    /// What goes in. When the last clone is dropped, the workers finish what they have and stop.
+    pub feed: Feed,
+    /// What comes out; ends after the workers have stopped.
+    pub epochs: Receiver<WorkerEpoch>,
+    /// The thread that waits for the workers; its result says whether one of them panicked.
+    pub thread: JoinHandle<Result<(), String>>,
+}
+
+impl Feed {
+    /// Sends entries of one lane to the worker where that lane enters; blocks while its channel is full.
+    ///
+    /// # Errors
+    /// If the dataflow has stopped.
+    pub fn send(&self, lane: Lane, items: Items) -> Result<(), Stopped> {
+        let worker = lane.0 as usize % self.workers.len();
+        self.workers[worker].send(Command::Items(items))
+    }
+
+    /// Ends the epoch before `next`: everything sent so far belongs to it, everything sent later to `next`.
+    ///
+    /// # Errors
+    /// If the dataflow has stopped.
+    pub fn end_epoch(&self, next: u64) -> Result<(), Stopped> {
+        for worker in &self.workers {
+            worker.send(Command::EndEpoch(next))?;
+        }
+        Ok(())
+    }
+
+    /// How many workers there are.
+    pub fn workers(&self) -> usize {
+        self.workers.len()
+    }
+}
+
+/// The greatest width that divides every pipeline's panes: runs of samples are cut by it.
+pub fn common_pane_us(pipelines: &[Pipeline]) -> i64 {
+    let mut common = 0;
+    for pipeline in pipelines {
+        let (mut a, mut b) = (common, pipeline.window().slide_us);
+        while b != 0 {
+            (a, b) = (b, a % b);
+        }
+        common = a;
+    }
+    common.max(1)
+}
+
+/// Starts the pipelines on `workers` threads. Epochs begin at 0.
+///
+/// # Errors
+/// If a pipeline cannot be run, or timely does not start.
+pub fn start(
+    pipelines: &[Pipeline],
+    models: &BTreeMap<String, BeatModel>,
+    workers: usize,
+) -> Result<Runtime, StartError> {
+    if workers == 0 || workers > MAX_WORKERS {
+        return Err(StartError::Workers(workers));
+    }
+    let plan = Arc::new(plan(pipelines, models)?);
+    let (results, epochs) = sync_channel(QUEUED_EPOCHS * workers);
+    let (entrances, exits): (Vec<_>, Vec<_>) = (0..workers)
+        .map(|_| {
+            let (commands, receiver) = sync_channel(QUEUED_COMMANDS);
+            let thread = Arc::new(OnceLock::new());
+            (Entrance { commands, thread: Arc::clone(&thread) }, Some((receiver, thread)))
+        })
+        .unzip();
+    let exits = Mutex::new(exits);
+    let guards = timely::execute(timely::Config::process(workers), move |worker| {
+        let taken = exits.lock().unwrap_or_else(PoisonError::into_inner)[worker.index()].take();
+        if let Some((commands, thread)) = taken {
+            thread.get_or_init(std::thread::current);
+            run(worker, &plan, &commands, &results);
+        }
+    })
+    .map_err(StartError::Timely)?;
+    let thread = std::thread::spawn(move || guards.join().into_iter().collect());
+    Ok(Runtime { feed: Feed { workers: entrances }, epochs, thread })
+}
+
+struct Planned {
+    pipeline: Pipeline,
+    windowing: Windowing,
+    model: Option<BeatModel>,
+}
+
+fn plan(
+    pipelines: &[Pipeline],
+    models: &BTreeMap<String, BeatModel>,
+) -> Result<Vec<Planned>, StartError> {
+    pipelines
+        .iter()
+        .map(|pipeline| {
+            let id = || pipeline.reference().id.clone();
+            let spec = pipeline.window();
+            let windowing = Windowing::new(spec.size_us, spec.slide_us, spec.lateness_us)
+                .ok_or_else(|| StartError::Window(id()))?;
+            let model =
+                match pipeline.model() {
+                    None => None,
+                    Some(name) => Some(models.get(name).cloned().ok_or_else(|| {
+                        StartError::Model { pipeline: id(), model: name.to_owned() }
+                    })?),
+                };
+            Ok(Planned { pipeline: pipeline.clone(), windowing, model })
+        })
+        .collect()
+}
+
+fn run(
+    worker: &mut Worker,
+    plan: &[Planned],
+    commands: &Receiver<Command>,
+    results: &SyncSender<WorkerEpoch>,
+) {
+    let mut scalars = InputHandle::<u64, CapacityContainerBuilder<Vec<Item<f64>>>>::new();
+    let mut waveforms = InputHandle::<u64, CapacityContainerBuilder<Vec<Item<Segment>>>>::new();
+    let probe = ProbeHandle::new();
+    let index = worker.index();
+    worker.dataflow::<u64, _, _>(|scope| {
+        let scalar_items = scalars.to_stream(scope);
+        let waveform_items = waveforms.to_stream(scope);
+        let concluded: Vec<_> = plan
+            .iter()
+            .enumerate()
+            .map(|(number, Planned { pipeline, windowing, model })| {
+                let (name, signals) = (&pipeline.reference().id, pipeline.signals());
+                match pipeline.family() {
+                    Family::Vitals => {
+                        let reports = windows(scalar_items.clone(), name, *windowing, signals);
+                        conclude::vitals(reports, number, pipeline.clone())
+                    }
+                    Family::Ecg => {
+                        let reports = windows(waveform_items.clone(), name, *windowing, signals);
+                        conclude::ecg(reports, number, pipeline.clone(), model.clone())
+                    }
+                }
+            })
+            .collect();
+        let all = scope.concatenate(concluded);
+        collect(all, index, results.clone()).probe_with(&probe);
+    });
+    let mut open = true;
+    while open {
+        for _ in 0..COMMANDS_PER_STEP {
+            match commands.try_recv() {
+                Ok(command) => take(command, &mut scalars, &mut waveforms),
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => {
+                    open = false;
+                    break;
+                }
+            }
+        }
+        // Parks only when no operator is active; `Feed` and timely's channels unpark.
+        worker.step_or_park(Some(PARK));
+    }
+    scalars.close();
+    waveforms.close();
+    worker.step_while(|| !probe.done());
+}
+
+fn take(
+    command: Command,
+    scalars: &mut InputHandle<u64, CapacityContainerBuilder<Vec<Item<f64>>>>,
+    waveforms: &mut InputHandle<u64, CapacityContainerBuilder<Vec<Item<Segment>>>>,
+) {
+    match command {
+        Command::Items(mut items) => {
+            scalars.send_batch(&mut items.scalars);
+            waveforms.send_batch(&mut items.waveforms);
+        }
+        Command::EndEpoch(next) => {
+            scalars.advance_to(next);
+            waveforms.advance_to(next);
+        }
+    }
+}
+
+/// Gathers a worker's conclusions and sends them on, epoch by epoch, the empty ones too.
+fn collect<'scope>(
+    conclusions: StreamVec<'scope, u64, Conclusion>,
+    worker: usize,
+    results: SyncSender<WorkerEpoch>,
+) -> StreamVec<'scope, u64, ()> {
+    conclusions.unary_frontier::<CapacityContainerBuilder<Vec<()>>, _, _, _>(
+        Local,
+        "Collect",
+        move |_capability, _| {
+            let mut next = 0;
+            let mut pending: BTreeMap<u64, WorkerEpoch> = BTreeMap::new();
+            move |(input, frontier), _output| {
+                input.for_each(|stamp, conclusions| {
+                    let Some(epoch) = stamp.least() else { return };
+                    let gathered = pending.entry(*epoch).or_default();
+                    for conclusion in conclusions.drain(..) {
+                        gathered.add(conclusion);
+                    }
+                });
+                // When the input has ended, what is left is sent, and no empty epochs behind it.
+                let last = pending.last_key_value().map_or(next, |(epoch, _)| epoch + 1);
+                let end = frontier.frontier().first().copied().unwrap_or(last);
+                while next < end {
+                    let gathered = pending.remove(&next).unwrap_or_default();
+                    // The receiver is gone only when the fog stops without waiting for results.
+                    let _ = results.send(WorkerEpoch { worker, epoch: next, ..gathered });
+                    next += 1;
+                }
+            }
+        },
+    )
+}
+
+impl WorkerEpoch {
+    fn add(&mut self, conclusion: Conclusion) {
+        match conclusion {
+            Conclusion::Window(window) => self.windows.push(*window),
+            Conclusion::Holds(pipeline, holds) => {
+                self.holds.insert(pipeline, holds);
+            }
+            Conclusion::Counts(pipeline, counts) => {
+                self.counts.insert(pipeline, counts);
+            }
+            Conclusion::Unscored(beats) => self.unscored += beats,
+        }
+    }
+}

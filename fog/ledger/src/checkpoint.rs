@@ -1,0 +1,215 @@
+//! Signed checkpoints: the one small text that stands for the whole log.
+//!
+//! # Format
+//! C2SP tlog-checkpoint in a C2SP signed-note: origin, size in decimal, root in base 64, an empty line,
+//! and one Ed25519 signature line by the key that is named as the origin. At most
+//! [`MAX_CHECKPOINT_BYTES`].
+//!
+//! # Stricter than C2SP
+//! A signed-note may carry signatures of keys that the reader does not know, and they are to be
+//! ignored. A site log's checkpoint has its own signature and no other: whatever a verifier ignores
+//! could be altered unseen. Base 64 and numbers must be in their one canonical form.
+//!
+//! # Not guaranteed
+//! That there is only one log: whoever holds the key can sign two different checkpoints of one size.
+//! Only witnesses, who remember, find that.
+
+use crate::identity::{Identity, VerifierKey};
+use signed_note::{Note, NoteError, VerifierList};
+use tlog_tiles::{Checkpoint, Hash};
+
+/// The longest checkpoint note that is read.
+pub const MAX_CHECKPOINT_BYTES: usize = 4 * 1024;
+
+/// A checkpoint whose signature has been checked.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SignedCheckpoint {
+    head: Head,
+    signer: VerifierKey,
+}
+
+/// Why bytes are not a checkpoint to rely on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CheckpointError {
+    /// Not a checkpoint in its canonical form.
+    #[error("the checkpoint is malformed")]
+    Malformed,
+    /// Not exactly one signature line.
+    #[error("the checkpoint has {0} signature lines where a site log's has one")]
+    Signatures(usize),
+    /// Signed by a key that is not among the given ones.
+    #[error("the checkpoint is of {origin} and not signed by a key that is trusted for it")]
+    UnknownKey {
+        /// The origin line.
+        origin: String,
+    },
+    /// Signed by the right key, but not this text.
+    #[error("the signature of {origin} does not fit the checkpoint: one of them was altered")]
+    Signature {
+        /// The origin line.
+        origin: String,
+    },
+}
+
+impl SignedCheckpoint {
+    /// Reads a checkpoint note and checks its signature against `keys`.
+    ///
+    /// # Errors
+    /// If it is malformed, or not signed by the one of `keys` that speaks for its origin.
+    pub fn open(note: &[u8], keys: &[VerifierKey]) -> Result<Self, CheckpointError> {
+        let (head, parsed) = parse(note)?;
+        for key in keys.iter().filter(|key| key.origin() == head.origin) {
+            match parsed.verify(&VerifierList::new(vec![Box::new(key.verifier.clone())])) {
+                Ok(_) => return Ok(Self { head, signer: key.clone() }),
+                // Another key of the same origin, such as the one before a rotation.
+                Err(NoteError::UnverifiedNote) => {}
+                Err(_) => return Err(CheckpointError::Signature { origin: head.origin }),
+            }
+        }
+        Err(CheckpointError::UnknownKey { origin: head.origin })
+    }
+
+    /// Signs the checkpoint of a tree. It is opened again before it is handed out.
+    pub(crate) fn sign(
+        identity: &Identity,
+        size: u64,
+        root: [u8; 32],
+    ) -> Result<Self, CheckpointError> {
+        let text = Checkpoint::new(identity.origin(), size, Hash(root), "")
+            .map_err(|_| CheckpointError::Malformed)?;
+        let mut note = Note::new(&text.to_bytes(), &[]).map_err(|_| CheckpointError::Malformed)?;
+        note.add_sigs(&[&identity.signer]).map_err(|_| CheckpointError::Malformed)?;
+        Self::open(&note.to_bytes(), std::slice::from_ref(identity.vkey()))
+    }
+
+    /// The log's origin.
+    pub fn origin(&self) -> &str {
+        &self.head.origin
+    }
+
+    /// How many leaves.
+    pub fn size(&self) -> u64 {
+        self.head.size
+    }
+
+    /// The RFC 6962 root over them.
+    pub fn root(&self) -> [u8; 32] {
+        self.head.root
+    }
+
+    /// The signed note.
+    pub fn note(&self) -> &str {
+        &self.head.note
+    }
+
+    /// The key whose signature was checked.
+    pub fn signer(&self) -> &VerifierKey {
+        &self.signer
+    }
+}
+
+/// What a checkpoint says, its signature not yet checked.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Head {
+    pub(crate) origin: String,
+    pub(crate) size: u64,
+    pub(crate) root: [u8; 32],
+    pub(crate) note: String,
+}
+
+impl Head {
+    pub(crate) fn parse(note: &[u8]) -> Result<Self, CheckpointError> {
+        parse(note).map(|(head, _)| head)
+    }
+}
+
+fn parse(bytes: &[u8]) -> Result<(Head, Note), CheckpointError> {
+    let malformed = || CheckpointError::Malformed;
+    if bytes.len() > MAX_CHECKPOINT_BYTES {
+        return Err(malformed());
+    }
+    let text = std::str::from_utf8(bytes).map_err(|_| malformed())?;
+    let note = Note::from_bytes(bytes).map_err(|_| malformed())?;
+    let checkpoint = Checkpoint::from_bytes(note.text()).map_err(|_| malformed())?;
+    if note.to_bytes() != bytes || checkpoint.to_bytes() != note.text() {
+        return Err(malformed());
+    }
+    let (_, signatures) = text.rsplit_once("\n\n").ok_or_else(malformed)?;
+    match signatures.lines().count() {
+        1 => {}
+        count => return Err(CheckpointError::Signatures(count)),
+    }
+    let head = Head {
+        origin: checkpoint.origin().to_owned(),
+        size: checkpoint.size(),
+        root: checkpoint.hash().0,
+        note: text.to_owned(),
+    };
+    Ok((head, note))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checkpoint_is_as_documented() {
+        let identity = Identity::generate("fog-1.example/site", [1; 32]).unwrap();
+        let checkpoint = SignedCheckpoint::sign(&identity, 7, [9; 32]).unwrap();
+        expect_test::expect![[r#"
+            fog-1.example/site
+            7
+            CQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQk=
+
+            — fog-1.example/site bBKdhQ03n/IS4DRMKXJmOhASrxycLsOmQkE/EdDjtlN95jfNYUHyQ5Sa4Hi6Y/8IlIXL6hSfkO7q16NOUExFKwy5tQk=
+        "#]].assert_eq(checkpoint.note());
+        let keys = [identity.vkey().clone()];
+        assert_eq!(SignedCheckpoint::open(checkpoint.note().as_bytes(), &keys), Ok(checkpoint));
+    }
+
+    #[test]
+    fn every_flipped_bit_is_found() {
+        let identity = Identity::generate("fog-1.example/site", [1; 32]).unwrap();
+        let keys = [identity.vkey().clone()];
+        let note = SignedCheckpoint::sign(&identity, 7, [9; 32]).unwrap().note().to_owned();
+        for byte in 0..note.len() {
+            for bit in 0..8 {
+                let mut flipped = note.clone().into_bytes();
+                flipped[byte] ^= 1 << bit;
+                assert!(SignedCheckpoint::open(&flipped, &keys).is_err(), "byte {byte} bit {bit}");
+            }
+        }
+    }
+
+    #[test]
+    fn other_keys_and_more_signatures_are_refused() {
+        let identity = Identity::generate("fog-1.example/site", [1; 32]).unwrap();
+        let older = Identity::generate("fog-1.example/site", [2; 32]).unwrap();
+        let other = Identity::generate("fog-2.example/site", [1; 32]).unwrap();
+        let note = SignedCheckpoint::sign(&identity, 7, [9; 32]).unwrap().note().to_owned();
+        let open = |note: &str, keys: &[&Identity]| {
+            let keys: Vec<_> = keys.iter().map(|identity| identity.vkey().clone()).collect();
+            SignedCheckpoint::open(note.as_bytes(), &keys)
+        };
+        assert!(open(&note, &[&older, &other, &identity, &identity]).is_ok());
+        let unknown = CheckpointError::UnknownKey { origin: "fog-1.example/site".into() };
+        assert_eq!(open(&note, &[&older, &other]), Err(unknown));
+        let line = note.lines().last().unwrap();
+        assert_eq!(
+            open(&format!("{note}{line}\n"), &[&identity]),
+            Err(CheckpointError::Signatures(2))
+        );
+    }
+
+    #[test]
+    fn recorded_tessera_checkpoints_are_accepted() {
+        let folder = crate::fixtures::folder().join("tessera/testdata/log");
+        let key = crate::fixtures::TESSERA_VKEY.parse().unwrap();
+        for size in 0..=15 {
+            let note = std::fs::read(folder.join(format!("checkpoint.{size}"))).unwrap();
+            let checkpoint = SignedCheckpoint::open(&note, std::slice::from_ref(&key)).unwrap();
+            assert_eq!((checkpoint.size(), checkpoint.signer()), (size, &key));
+        }
+    }
+}

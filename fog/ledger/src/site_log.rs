@@ -1,0 +1,553 @@
+//! The site log: opening and appending.
+//!
+//! The caller owns the database and the transaction, so that leaves stand or fall together with
+//! whatever else one epoch commits. An append writes records, names, bundles, tiles and the newly
+//! signed checkpoint into that transaction and nothing anywhere else: an aborted one leaves no trace.
+//!
+//! # What is checked before signing
+//! A log must never sign a checkpoint that contradicts one it signed before. So an append first hashes
+//! the stored edge of the tree and compares it with the last checkpoint, whose signature it checks. A
+//! damaged tile is found before it is signed over.
+//!
+//! # Not guaranteed
+//! A database that was put back from an old backup looks in order from inside, and the log would sign
+//! a second history from there. The consortium log sees that; a site log alone cannot.
+
+use crate::checkpoint::{CheckpointError, SignedCheckpoint};
+use crate::identity::Identity;
+use crate::leaf::{LEAF_BYTES, MAX_BODY_BYTES, Name};
+use crate::proof::ProofFile;
+use crate::snapshot::{ReadError, Snapshot};
+use crate::tables::{
+    self, BUNDLE_ROW_BYTES, BUNDLES, CHECKPOINT, Damage, META, NAMES, RECORDS, Record, TILES, VKEY,
+};
+use crate::tree::{Edge, MAX_LEAVES, TILE_WIDTH};
+use redb::{Database, ReadableTable, ReadableTableMetadata, WriteTransaction};
+use std::sync::Arc;
+
+/// The most records in one append; all of them are in memory.
+pub const MAX_APPEND_RECORDS: usize = 1 << 20;
+
+/// The log of one fog. May be shared between threads; redb lets one write at a time.
+pub struct SiteLog {
+    db: Arc<Database>,
+    identity: Identity,
+}
+
+/// What an append did.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Appended {
+    /// Index of the first new leaf; the others follow in the order given.
+    pub first_index: u64,
+    /// The checkpoint over all leaves. It holds once the caller's transaction is committed.
+    pub checkpoint: SignedCheckpoint,
+}
+
+/// Why a log does not open.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The database failed.
+    #[error("the site log's database: {0}")]
+    Database(#[from] redb::Error),
+    /// The log was made with another key.
+    #[error(
+        "this site log belongs to {stored} but the key file is of {given}; \
+         configure the key that the log was made with, or an empty data directory for a new log"
+    )]
+    OtherKey {
+        /// Verifier key of the log.
+        stored: String,
+        /// Verifier key of the identity.
+        given: String,
+    },
+    /// What is stored is not what was signed.
+    #[error(
+        "the site log is damaged: {0}. Nothing was changed. Run `haar fsck --log` on it for the \
+         whole list, and restore the data directory from a backup or the disk's mirror"
+    )]
+    Damaged(#[from] Damage),
+}
+
+/// Why nothing was appended. After any of these the transaction must not be committed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AppendError {
+    /// The database failed.
+    #[error("the site log's database: {0}")]
+    Database(#[from] redb::Error),
+    /// A body over the limit.
+    #[error(
+        "record {position} of the append has {bytes} bytes; a leaf commits to at most \
+         {MAX_BODY_BYTES}"
+    )]
+    BodyTooLong {
+        /// Which of the given records.
+        position: usize,
+        /// Its body's length.
+        bytes: usize,
+    },
+    /// More than [`MAX_APPEND_RECORDS`].
+    #[error("an append has at most {MAX_APPEND_RECORDS} records, this one {0}; split it")]
+    TooMany(usize),
+    /// The log would pass [`MAX_LEAVES`].
+    #[error("the log is full at {MAX_LEAVES} leaves; start a new one under a new origin")]
+    Full,
+    /// What is stored is not what was signed; nothing will be signed on top of it.
+    #[error("the site log is damaged: {0}. Stop the fog and run `haar fsck --log`")]
+    Damaged(#[from] Damage),
+    /// The new checkpoint could not be signed.
+    #[error("signing: {0}")]
+    Sign(#[source] CheckpointError),
+}
+
+impl SiteLog {
+    /// Opens the log in `db`, or creates it there with an empty tree.
+    ///
+    /// # Errors
+    /// If the log that is there was made with another key or origin, if its checkpoint is not signed
+    /// by this key, or if its tiles do not hash to the signed root. Nothing is changed then.
+    pub fn open(db: Arc<Database>, identity: Identity) -> Result<Self, OpenError> {
+        let log = Self { db, identity };
+        match Snapshot::open(&*log.db) {
+            Ok(snapshot) => log.check(&snapshot)?,
+            Err(ReadError::NoLog) => log.create()?,
+            Err(ReadError::Database(error)) => return Err(error.into()),
+            Err(ReadError::Damaged(damage)) => return Err(damage.into()),
+            Err(ReadError::NoSuchLeaf { index, .. }) => {
+                return Err(Damage::Record { index }.into());
+            }
+        }
+        Ok(log)
+    }
+
+    /// Appends leaves for `records`, in this order, inside the caller's transaction on the same
+    /// database. Without records nothing is written. Several appends may share a transaction.
+    ///
+    /// # Errors
+    /// See [`AppendError`]. The transaction must then be aborted, not committed.
+    pub fn append(
+        &self,
+        tx: &WriteTransaction,
+        records: &[Record],
+    ) -> Result<Appended, AppendError> {
+        refuse_oversize(records)?;
+        let mut meta = tx.open_table(META).map_err(redb::Error::from)?;
+        let mut tiles = tx.open_table(TILES).map_err(redb::Error::from)?;
+        let last = {
+            let note = meta.get(CHECKPOINT).map_err(redb::Error::from)?;
+            let note = note.ok_or(Damage::NoCheckpoint)?;
+            let keys = std::slice::from_ref(self.identity.vkey());
+            SignedCheckpoint::open(note.value(), keys).map_err(Damage::from)?
+        };
+        let first_index = last.size();
+        if first_index + records.len() as u64 > MAX_LEAVES {
+            return Err(AppendError::Full);
+        }
+        let mut edge = edge_under::<AppendError>(&last, &tiles)?;
+        if records.is_empty() {
+            return Ok(Appended { first_index, checkpoint: last });
+        }
+        let leaves: Vec<_> = records.iter().map(Record::leaf).collect();
+        write_records(tx, first_index, records)?;
+        write_bundles(tx, first_index, &leaves)?;
+        let mut write = |level, index, hashes: &[u8]| -> Result<(), redb::Error> {
+            tiles.insert((level, index), hashes)?;
+            Ok(())
+        };
+        for leaf in &leaves {
+            edge.push(tlog_tiles::record_hash(leaf), &mut write)?;
+        }
+        edge.flush(&mut write)?;
+        let root = edge.root().map_err(|_| Damage::Root)?;
+        let checkpoint =
+            SignedCheckpoint::sign(&self.identity, edge.size(), root).map_err(AppendError::Sign)?;
+        meta.insert(CHECKPOINT, checkpoint.note().as_bytes()).map_err(redb::Error::from)?;
+        Ok(Appended { first_index, checkpoint })
+    }
+
+    /// Who signs this log.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// What is committed now, for several reads that must agree with each other. It does not see
+    /// later commits and does not hinder them.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn snapshot(&self) -> Result<Snapshot, ReadError> {
+        Snapshot::open(&*self.db)
+    }
+
+    /// [`Snapshot::size`] of what is committed now.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn size(&self) -> Result<u64, ReadError> {
+        Ok(self.snapshot()?.size())
+    }
+
+    /// [`Snapshot::checkpoint`] of what is committed now.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn checkpoint(&self) -> Result<SignedCheckpoint, ReadError> {
+        self.snapshot()?.checkpoint()
+    }
+
+    /// [`Snapshot::record`] of what is committed now.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn record(&self, index: u64) -> Result<Record, ReadError> {
+        self.snapshot()?.record(index)
+    }
+
+    /// [`Snapshot::find`] in what is committed now.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn find(&self, name: &Name) -> Result<Vec<u64>, ReadError> {
+        self.snapshot()?.find(name)
+    }
+
+    /// [`Snapshot::prove`] from what is committed now.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn prove(&self, index: u64) -> Result<ProofFile, ReadError> {
+        self.snapshot()?.prove(index)
+    }
+
+    /// [`Snapshot::resource`] of what is committed now.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn resource(&self, path: &str) -> Result<Option<Vec<u8>>, ReadError> {
+        self.snapshot()?.resource(path)
+    }
+
+    fn check(&self, snapshot: &Snapshot) -> Result<(), OpenError> {
+        let (stored, given) = (snapshot.vkey(), self.identity.vkey());
+        if stored != given {
+            return Err(OpenError::OtherKey {
+                stored: stored.to_string(),
+                given: given.to_string(),
+            });
+        }
+        let checkpoint = SignedCheckpoint::open(
+            snapshot.note().as_bytes(),
+            std::slice::from_ref(self.identity.vkey()),
+        );
+        edge_under::<OpenError>(&checkpoint.map_err(Damage::from)?, snapshot.tiles())?;
+        Ok(())
+    }
+
+    fn create(&self) -> Result<(), OpenError> {
+        let tx = self.db.begin_write().map_err(redb::Error::from)?;
+        {
+            let mut meta = tx.open_table(META).map_err(redb::Error::from)?;
+            let rows = tx
+                .open_table(TILES)
+                .map_err(redb::Error::from)?
+                .len()
+                .and_then(|tiles| Ok(tiles + meta.len()?))
+                .map_err(redb::Error::from)?;
+            if rows > 0 {
+                return Err(Damage::NoCheckpoint.into());
+            }
+            tx.open_table(BUNDLES).map_err(redb::Error::from)?;
+            tx.open_table(RECORDS).map_err(redb::Error::from)?;
+            tx.open_table(NAMES).map_err(redb::Error::from)?;
+            let checkpoint = SignedCheckpoint::sign(&self.identity, 0, tlog_tiles::EMPTY_HASH.0)
+                .map_err(Damage::from)?;
+            meta.insert(CHECKPOINT, checkpoint.note().as_bytes()).map_err(redb::Error::from)?;
+            meta.insert(VKEY, self.identity.vkey().as_str().as_bytes())
+                .map_err(redb::Error::from)?;
+        }
+        tx.commit().map_err(redb::Error::from)?;
+        Ok(())
+    }
+}
+
+fn refuse_oversize(records: &[Record]) -> Result<(), AppendError> {
+    if records.len() > MAX_APPEND_RECORDS {
+        return Err(AppendError::TooMany(records.len()));
+    }
+    match records.iter().position(|record| record.body.len() > MAX_BODY_BYTES) {
+        Some(position) => {
+            Err(AppendError::BodyTooLong { position, bytes: records[position].body.len() })
+        }
+        None => Ok(()),
+    }
+}
+
+/// The stored edge, once it hashes to the root that `checkpoint` signs.
+fn edge_under<E: From<redb::Error> + From<Damage>>(
+    checkpoint: &SignedCheckpoint,
+    tiles: &impl ReadableTable<(u8, u64), &'static [u8]>,
+) -> Result<Edge, E> {
+    let read = |level, index| {
+        tables::bytes(tiles, (level, index)).map_err(|error| E::from(redb::Error::from(error)))
+    };
+    let edge = Edge::load(checkpoint.size(), read, |wrong| E::from(Damage::from(wrong)))?;
+    match edge.root() {
+        Ok(root) if root == checkpoint.root() => Ok(edge),
+        _ => Err(Damage::Root.into()),
+    }
+}
+
+fn write_records(
+    tx: &WriteTransaction,
+    first_index: u64,
+    records: &[Record],
+) -> Result<(), redb::Error> {
+    let (mut table, mut names) = (tx.open_table(RECORDS)?, tx.open_table(NAMES)?);
+    let mut row = Vec::new();
+    for (index, record) in (first_index..).zip(records) {
+        record.encode_into(&mut row);
+        table.insert(index, row.as_slice())?;
+        names.insert(&tables::name_row(&record.name, index), ())?;
+    }
+    Ok(())
+}
+
+fn write_bundles(
+    tx: &WriteTransaction,
+    first_index: u64,
+    leaves: &[[u8; LEAF_BYTES]],
+) -> Result<(), AppendError> {
+    let mut table = tx.open_table(BUNDLES).map_err(redb::Error::from)?;
+    let mut index = first_index / TILE_WIDTH;
+    let begun = (first_index % TILE_WIDTH) as usize * BUNDLE_ROW_BYTES;
+    let mut bundle = match begun {
+        0 => Vec::new(),
+        _ => tables::bytes(&table, index).map_err(redb::Error::from)?.unwrap_or_default(),
+    };
+    if bundle.len() != begun {
+        return Err(Damage::Bundle { index }.into());
+    }
+    for leaf in leaves {
+        tables::extend_bundle(&mut bundle, leaf);
+        if bundle.len() == BUNDLE_ROW_BYTES * TILE_WIDTH as usize {
+            table.insert(index, bundle.as_slice()).map_err(redb::Error::from)?;
+            bundle.clear();
+            index += 1;
+        }
+    }
+    if !bundle.is_empty() {
+        table.insert(index, bundle.as_slice()).map_err(redb::Error::from)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::{append, identity, log_of, memory, record, records};
+    use crate::leaf::LeafKind;
+    use crate::tree::tests::naive_root;
+    use redb::ReadableDatabase;
+
+    fn naive(size: u64) -> [u8; 32] {
+        let hash = |record: Record| tlog_tiles::record_hash(&record.leaf()).0;
+        naive_root(&records(0..size).into_iter().map(hash).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn roots_are_those_of_rfc_6962_however_leaves_are_cut_into_appends() {
+        let db = memory();
+        let log = SiteLog::open(db.clone(), identity()).unwrap();
+        assert_eq!(log.checkpoint().unwrap().root(), tlog_tiles::EMPTY_HASH.0);
+        let mut size = 0;
+        for step in [1, 1, 2, 3, 50, 198, 1, 1, 255, 0, 256, 257, 300] {
+            let tx = db.begin_write().unwrap();
+            let appended = log.append(&tx, &records(size..size + step)).unwrap();
+            tx.commit().unwrap();
+            assert_eq!(appended.first_index, size);
+            size += step;
+            assert_eq!(appended.checkpoint, log.checkpoint().unwrap());
+            assert_eq!(
+                (appended.checkpoint.size(), appended.checkpoint.root()),
+                (size, naive(size))
+            );
+        }
+    }
+
+    #[test]
+    fn every_size_to_600_one_leaf_at_a_time() {
+        let db = memory();
+        let log = SiteLog::open(db.clone(), identity()).unwrap();
+        for size in 1..=600 {
+            let tx = db.begin_write().unwrap();
+            let appended = log.append(&tx, &[record(size - 1)]).unwrap();
+            tx.commit().unwrap();
+            assert_eq!(appended.checkpoint.root(), naive(size), "size {size}");
+        }
+    }
+
+    #[test]
+    fn an_aborted_transaction_leaves_no_trace() {
+        let (db, log) = log_of(300);
+        let before = contents(&db);
+        let tx = db.begin_write().unwrap();
+        log.append(&tx, &records(300..900)).unwrap();
+        tx.abort().unwrap();
+        assert_eq!(contents(&db), before);
+        append(&db, &log, &records(300..310));
+        assert_eq!(log.checkpoint().unwrap().root(), naive(310));
+    }
+
+    #[test]
+    fn appends_in_one_transaction_follow_each_other() {
+        let (db, log) = log_of(200);
+        let tx = db.begin_write().unwrap();
+        assert_eq!(log.append(&tx, &records(200..250)).unwrap().first_index, 200);
+        assert_eq!(log.append(&tx, &[]).unwrap().first_index, 250);
+        let last = log.append(&tx, &records(250..600)).unwrap();
+        assert_eq!((last.first_index, last.checkpoint.root()), (250, naive(600)));
+        assert_eq!(log.size().unwrap(), 200, "not visible before the commit");
+        tx.commit().unwrap();
+        assert_eq!(log.size().unwrap(), 600);
+    }
+
+    #[test]
+    fn an_empty_append_writes_nothing() {
+        let (db, log) = log_of(5);
+        let before = contents(&db);
+        append(&db, &log, &[]);
+        assert_eq!(contents(&db), before);
+    }
+
+    #[test]
+    fn how_a_log_is_cut_into_appends_does_not_show() {
+        let (one, _) = log_of(777);
+        let (many, log) = log_of(0);
+        for cut in [0..1, 1..256, 256..257, 257..512, 512..777] {
+            append(&many, &log, &records(cut));
+        }
+        assert_eq!(contents(&one), contents(&many));
+    }
+
+    #[test]
+    fn a_log_opens_again_with_its_key_only() {
+        let (db, log) = log_of(300);
+        drop(log);
+        assert_eq!(SiteLog::open(db.clone(), identity()).unwrap().size().unwrap(), 300);
+        let other_key = Identity::generate(identity().origin(), [1; 32]).unwrap();
+        let other_origin = Identity::generate("fog-2.example/site-log", [42; 32]).unwrap();
+        for other in [other_key, other_origin] {
+            let error = SiteLog::open(db.clone(), other).err().unwrap();
+            assert!(matches!(error, OpenError::OtherKey { .. }), "{error}");
+            assert!(error.to_string().contains("configure the key"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_damaged_edge_is_neither_opened_nor_signed_over() {
+        let (db, log) = log_of(300);
+        let tx = db.begin_write().unwrap();
+        {
+            let mut tiles = tx.open_table(TILES).unwrap();
+            let mut tile = tiles.get((0, 1)).unwrap().unwrap().value().to_vec();
+            tile[40] ^= 1;
+            tiles.insert((0, 1), tile.as_slice()).unwrap();
+        }
+        tx.commit().unwrap();
+        let tx = db.begin_write().unwrap();
+        let error = log.append(&tx, &[record(300)]).unwrap_err();
+        assert!(matches!(error, AppendError::Damaged(Damage::Root)), "{error}");
+        drop(tx);
+        let error = SiteLog::open(db.clone(), identity()).err().unwrap();
+        assert!(matches!(error, OpenError::Damaged(Damage::Root)), "{error}");
+        assert!(matches!(log.prove(299), Err(ReadError::Damaged(_))));
+    }
+
+    #[test]
+    fn a_lost_checkpoint_does_not_make_a_new_log() {
+        let (db, log) = log_of(3);
+        drop(log);
+        let tx = db.begin_write().unwrap();
+        tx.open_table(META).unwrap().remove(CHECKPOINT).unwrap();
+        tx.commit().unwrap();
+        let error = SiteLog::open(db, identity()).err().unwrap();
+        assert!(matches!(error, OpenError::Damaged(Damage::NoCheckpoint)), "{error}");
+    }
+
+    #[test]
+    fn limits_are_refused_before_anything_is_written() {
+        let (db, log) = log_of(3);
+        let long = Record { body: vec![0; MAX_BODY_BYTES + 1], ..record(4) };
+        let tx = db.begin_write().unwrap();
+        let error = log.append(&tx, &[record(3), long]).unwrap_err();
+        assert!(matches!(error, AppendError::BodyTooLong { position: 1, .. }), "{error}");
+        tx.commit().unwrap();
+        assert_eq!(log.size().unwrap(), 3);
+        let longest = Record { body: vec![7; MAX_BODY_BYTES], ..record(3) };
+        append(&db, &log, std::slice::from_ref(&longest));
+        assert_eq!(log.record(3).unwrap(), longest);
+        let proof = log.prove(3).unwrap().to_text();
+        assert!(crate::verify(&proof, crate::Trust::Unpinned).is_ok());
+    }
+
+    #[test]
+    fn records_and_names() {
+        let (_, log) = log_of(600);
+        for index in [0, 1, 255, 256, 599] {
+            assert_eq!(log.record(index).unwrap(), record(index));
+        }
+        assert_eq!(log.find(&record(300).name).unwrap(), [300, 301]);
+        assert_eq!(log.find(&[0; 32]).unwrap(), [0; 0]);
+        let error = log.record(600).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "there is no leaf 600: the log has 600 leaves, counted from 0"
+        );
+        assert_eq!(record(2).kind, LeafKind::Correction);
+    }
+
+    #[test]
+    fn readers_see_one_state_while_another_thread_writes() {
+        let (db, log) = log_of(10);
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                for first in (10..400).step_by(13) {
+                    append(&db, &log, &records(first..first + 13));
+                }
+            });
+            while !writer.is_finished() {
+                let snapshot = log.snapshot().unwrap();
+                let last = snapshot.size() - 1;
+                let proof = snapshot.prove(last).unwrap().to_text();
+                let verified = crate::verify(&proof, crate::Trust::Unpinned).unwrap();
+                assert_eq!((verified.index, verified.record), (last, record(last)));
+            }
+        });
+    }
+
+    /// All rows of all tables.
+    fn contents(db: &Database) -> Vec<(String, Vec<u8>)> {
+        let tx = db.begin_read().unwrap();
+        let mut rows = Vec::new();
+        let mut add = |key: String, value: &[u8]| rows.push((key, value.to_vec()));
+        for row in tx.open_table(META).unwrap().iter().unwrap() {
+            let (key, value) = row.unwrap();
+            add(format!("meta {}", key.value()), value.value());
+        }
+        for row in tx.open_table(TILES).unwrap().iter().unwrap() {
+            let (key, value) = row.unwrap();
+            add(format!("tile {:?}", key.value()), value.value());
+        }
+        for (name, table) in [("bundle", BUNDLES), ("record", RECORDS)] {
+            for row in tx.open_table(table).unwrap().iter().unwrap() {
+                let (key, value) = row.unwrap();
+                add(format!("{name} {}", key.value()), value.value());
+            }
+        }
+        for row in tx.open_table(NAMES).unwrap().iter().unwrap() {
+            add("name".into(), row.unwrap().0.value());
+        }
+        rows
+    }
+}

@@ -1,0 +1,273 @@
+//! The node's one configuration file: TOML, every key with a default but the data directory and the
+//! keys, unknown keys an error, secrets only by the names of files. `haar-fog.example.toml` documents it.
+
+use serde::Deserialize;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+/// The longest configuration file, in bytes.
+const MAX_CONFIG_BYTES: u64 = 1 << 20;
+
+/// The configuration of a fog node.
+#[derive(Clone, PartialEq, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where the database and the log's key lie. Made if it is not there.
+    pub data_dir: PathBuf,
+    /// Where edges connect.
+    pub link: LinkConfig,
+    /// The pipelines and how they run.
+    #[serde(default)]
+    pub dataflow: DataflowConfig,
+    /// The site log.
+    #[serde(default)]
+    pub log: LogConfig,
+    /// Metrics, health and queries.
+    #[serde(default)]
+    pub admin: AdminConfig,
+    /// Logs and traces.
+    #[serde(default)]
+    pub telemetry: TelemetryConfig,
+}
+
+/// Where edges connect.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LinkConfig {
+    /// Address and port; default `0.0.0.0:7443`.
+    #[serde(default = "default_listen")]
+    pub listen: SocketAddr,
+    /// PEM file of the authority that signs edges' certificates.
+    pub ca_file: PathBuf,
+    /// PEM file of this node's certificate chain.
+    pub cert_file: PathBuf,
+    /// PEM file of this node's private key.
+    pub key_file: PathBuf,
+    /// How many entries an edge may have under way that are not committed; default 65536.
+    #[serde(default = "default_credit")]
+    pub credit_entries: u32,
+}
+
+/// The pipelines and how they run.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DataflowConfig {
+    /// Dataflow workers, each a thread; default 2.
+    pub workers: usize,
+    /// Length of an epoch, the unit of commitment, in milliseconds; default 250.
+    pub epoch_ms: u64,
+    /// Files of pipeline definitions; empty (the default): the built-in ones.
+    pub pipelines: Vec<PathBuf>,
+}
+
+/// The site log.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogConfig {
+    /// The log's origin: a schema-less URL that nobody else uses; default `haar.invalid/site`.
+    pub origin: String,
+    /// File of the signing key; default `log.key` in the data directory. Made if it is not there.
+    pub key_file: Option<PathBuf>,
+}
+
+/// Metrics, health and queries.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AdminConfig {
+    /// Address and port; default `127.0.0.1:9465`. The queries show records: keep it on a private address.
+    pub listen: SocketAddr,
+}
+
+/// Logs and traces.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TelemetryConfig {
+    /// Level or filter of log lines; default `info`.
+    pub log: String,
+    /// Log lines as JSON; default false.
+    pub json: bool,
+    /// OTLP over HTTP for traces, such as `http://127.0.0.1:4318`; default none.
+    pub otlp_endpoint: Option<String>,
+}
+
+impl Default for DataflowConfig {
+    fn default() -> Self {
+        Self { workers: 2, epoch_ms: 250, pipelines: Vec::new() }
+    }
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { origin: "haar.invalid/site".to_owned(), key_file: None }
+    }
+}
+
+impl Default for AdminConfig {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9465)) }
+    }
+}
+
+impl Default for TelemetryConfig {
+    fn default() -> Self {
+        Self { log: "info".to_owned(), json: false, otlp_endpoint: None }
+    }
+}
+
+fn default_listen() -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::UNSPECIFIED, 7443))
+}
+
+const fn default_credit() -> u32 {
+    65_536
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration {path}: {error}", path = .path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        error: std::io::Error,
+    },
+    /// The file is larger than any configuration.
+    #[error("{path} has {bytes} bytes; a configuration has at most {MAX_CONFIG_BYTES}", path = .path.display())]
+    TooLong {
+        /// The file.
+        path: PathBuf,
+        /// Its length.
+        bytes: u64,
+    },
+    /// Not the TOML of a configuration; the text names line, column and key.
+    #[error("{path}: {error}\nhaar-fog.example.toml shows every key", path = .path.display())]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        #[source]
+        error: Box<toml::de::Error>,
+    },
+    /// A value that makes no sense.
+    #[error("{key} {problem}")]
+    Value {
+        /// The key.
+        key: &'static str,
+        /// What is wrong, and what to write.
+        problem: String,
+    },
+}
+
+impl Config {
+    /// Reads a file. Relative paths in it are relative to the file.
+    ///
+    /// # Errors
+    /// If it cannot be read, is malformed, or a value makes no sense.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let read = |error| ConfigError::Read { path: path.to_owned(), error };
+        let bytes = std::fs::metadata(path).map_err(read)?.len();
+        if bytes > MAX_CONFIG_BYTES {
+            return Err(ConfigError::TooLong { path: path.to_owned(), bytes });
+        }
+        let text = std::fs::read_to_string(path).map_err(read)?;
+        let mut config: Self = toml::from_str(&text).map_err(|error| ConfigError::Syntax {
+            path: path.to_owned(),
+            error: Box::new(error),
+        })?;
+        let base = path.parent().unwrap_or(Path::new(""));
+        for file in config.files() {
+            *file = base.join(&*file);
+        }
+        config.checked()
+    }
+
+    /// This configuration, if its values make sense.
+    ///
+    /// # Errors
+    /// Names the first key whose value does not.
+    pub fn checked(self) -> Result<Self, ConfigError> {
+        let value =
+            |key, problem: &str| Err(ConfigError::Value { key, problem: problem.to_owned() });
+        if !(1..=haar_dataflow::runtime::MAX_WORKERS).contains(&self.dataflow.workers) {
+            return value("dataflow.workers", "must be between 1 and 256");
+        }
+        if !(10..=60_000).contains(&self.dataflow.epoch_ms) {
+            return value("dataflow.epoch_ms", "must be between 10 and 60000");
+        }
+        if !(1..=haar_link::MAX_CREDIT).contains(&self.link.credit_entries) {
+            return value("link.credit_entries", "must be between 1 and 1048576");
+        }
+        Ok(self)
+    }
+
+    fn files(&mut self) -> impl Iterator<Item = &mut PathBuf> {
+        let link = &mut self.link;
+        [&mut self.data_dir, &mut link.ca_file, &mut link.cert_file, &mut link.key_file]
+            .into_iter()
+            .chain(&mut self.log.key_file)
+            .chain(&mut self.dataflow.pipelines)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EXAMPLE: &str = include_str!("../haar-fog.example.toml");
+
+    fn load(text: &str) -> Result<Config, ConfigError> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("fog.toml");
+        std::fs::write(&path, text).unwrap();
+        Config::load(&path)
+    }
+
+    /// The example names every key with its default, so that it can be trusted as the documentation.
+    #[test]
+    fn the_example_shows_every_key_with_its_default() {
+        let shown: toml::Table = EXAMPLE.parse().unwrap();
+        let mut required = shown.clone();
+        required.retain(|key, _| key == "data_dir" || key == "link");
+        required["link"].as_table_mut().unwrap().retain(|key, _| key.ends_with("_file"));
+        let all = load(EXAMPLE).unwrap();
+        let defaults = load(&toml::to_string(&required).unwrap()).unwrap();
+        // They were read from two folders; what is left are the values.
+        assert_eq!(
+            Config { data_dir: PathBuf::new(), link: defaults.link.clone(), ..all.clone() },
+            Config { data_dir: PathBuf::new(), ..defaults.clone() }
+        );
+        assert_eq!(all.link.listen, defaults.link.listen);
+        assert_eq!(all.link.credit_entries, defaults.link.credit_entries);
+        for key in [
+            "workers",
+            "epoch_ms",
+            "pipelines",
+            "origin",
+            "key_file",
+            "log",
+            "json",
+            "otlp_endpoint",
+        ] {
+            assert!(EXAMPLE.contains(key), "{key}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_its_place() {
+        let error = load(
+            "data_dir = \"x\"\nworker = 3\n[link]\nca_file=\"a\"\ncert_file=\"a\"\nkey_file=\"a\"\n",
+        );
+        let text = error.unwrap_err().to_string();
+        assert!(text.contains("worker") && text.contains("line 2"), "{text}");
+    }
+
+    #[test]
+    fn values_without_sense_are_refused() {
+        let text = EXAMPLE.replace("workers = 2", "workers = 0");
+        assert!(matches!(load(&text), Err(ConfigError::Value { key: "dataflow.workers", .. })));
+    }
+}

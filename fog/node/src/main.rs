@@ -1,0 +1,75 @@
+//! `haar-fog`: the fog node as a process. All of it is in the library.
+#![forbid(unsafe_code)]
+
+use clap::Parser;
+use haar_fog::{Config, run};
+use haar_telemetry::{Metrics, Settings, Telemetry};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// The fog node of Haar: takes readings from edges, runs the pipelines, commits digests and flags.
+#[derive(Parser)]
+#[command(version)]
+struct Args {
+    /// The configuration file; haar-fog.example.toml shows every key.
+    #[arg(long)]
+    config: PathBuf,
+    /// Only check the configuration.
+    #[arg(long)]
+    check: bool,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match node(Args::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("haar-fog: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn node(args: Args) -> Result<(), String> {
+    let config = Config::load(&args.config).map_err(|error| error.to_string())?;
+    if args.check {
+        println!("{}: ok", args.config.display());
+        return Ok(());
+    }
+    let telemetry = Telemetry::start(Settings {
+        service: "haar-fog".to_owned(),
+        log: config.telemetry.log.clone(),
+        json: config.telemetry.json,
+        otlp_endpoint: config.telemetry.otlp_endpoint.clone(),
+    })
+    .map_err(|error| error.to_string())?;
+    let metrics = Metrics::new("haar-fog").map_err(|error| error.to_string())?;
+    let shutdown = CancellationToken::new();
+    stop_on_signals(shutdown.clone()).map_err(|error| error.to_string())?;
+    let ended = run(config, metrics, shutdown).await;
+    telemetry.shutdown().await;
+    let stats = ended.map_err(|error| error.to_string())?;
+    eprintln!("haar-fog: stopped; {} leaves in the site log", stats.leaves);
+    Ok(())
+}
+
+/// The first SIGTERM or SIGINT drains and stops, the second stops at once.
+fn stop_on_signals(shutdown: CancellationToken) -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if shutdown.is_cancelled() {
+                std::process::exit(130);
+            }
+            shutdown.cancel();
+        }
+    });
+    Ok(())
+}

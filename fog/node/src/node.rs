@@ -1,0 +1,297 @@
+//! Starting, running and stopping the node.
+
+use crate::commit::{Committer, CommitterError};
+use crate::config::{Config, ConfigError};
+use crate::ingest::{Counters, EpochEnd, Gate, Ingest, QUEUED_INBOUND};
+use crate::query;
+use crate::stats::{FogStats, Tally};
+use crate::store::{Store, StoreError};
+use haar_catalog::Pipeline;
+use haar_dataflow::runtime::{self, WorkerEpoch};
+use haar_inference::BeatModel;
+use haar_ledger::{Identity, IdentityError};
+use haar_link::{BindError, LinkServer, ServeError, ServerTls};
+use haar_telemetry::{Admin, AdminError, Metrics, Readiness};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// Ended epochs that wait to be committed.
+const QUEUED_ENDS: usize = 16;
+
+/// Why the node did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// A value of the configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A file that the configuration names.
+    #[error("cannot read {path}: {error}", path = .path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        error: std::io::Error,
+    },
+    /// A pipeline definition; the text points at each mistake.
+    #[error("{0}")]
+    Pipeline(haar_catalog::Diagnostics),
+    /// The built-in model.
+    #[error(transparent)]
+    Model(#[from] haar_inference::LoadError),
+    /// The log's key.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The link's address or certificates.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The admin address.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+    /// The dataflow.
+    #[error(transparent)]
+    Dataflow(#[from] runtime::StartError),
+    /// The system gives no randomness for the log's key.
+    #[error("the system gives no random bytes: {0}")]
+    Random(getrandom::Error),
+}
+
+/// Why the node stopped before it was told to.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// It did not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// An epoch could not be committed.
+    #[error(transparent)]
+    Commit(#[from] CommitterError),
+    /// The link's listener failed.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    /// The admin endpoint failed.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+    /// A thread panicked.
+    #[error("{0} stopped by a panic; see the log")]
+    Panic(&'static str),
+}
+
+/// A node that runs.
+pub struct Running {
+    link_addr: SocketAddr,
+    admin_addr: SocketAddr,
+    tally: Arc<Tally>,
+    gate: Arc<Gate>,
+    vkey: String,
+    parts: Parts,
+}
+
+struct Parts {
+    link: tokio::task::JoinHandle<Result<(), ServeError>>,
+    admin: tokio::task::JoinHandle<Result<(), AdminError>>,
+    ingest: JoinHandle<()>,
+    committer: JoinHandle<Result<(), CommitterError>>,
+    dataflow: JoinHandle<Result<(), String>>,
+    last_batch: CancellationToken,
+    drained: CancellationToken,
+}
+
+/// Starts the node and waits until it has stopped.
+///
+/// # Errors
+/// If it does not start, or stops by itself.
+pub async fn run(
+    config: Config,
+    metrics: Metrics,
+    shutdown: CancellationToken,
+) -> Result<FogStats, RunError> {
+    start(config, metrics, shutdown).await?.join().await
+}
+
+/// Starts the node: when it returns, edges can connect. `shutdown` drains and stops it.
+///
+/// # Errors
+/// Before anything runs; what was begun is undone.
+pub async fn start(
+    config: Config,
+    metrics: Metrics,
+    shutdown: CancellationToken,
+) -> Result<Running, StartError> {
+    let config = config.checked()?;
+    let pipelines = pipelines(&config.dataflow.pipelines)?;
+    let models = models(&pipelines)?;
+    let tls = ServerTls {
+        ca_pem: read(&config.link.ca_file)?,
+        cert_pem: read(&config.link.cert_file)?,
+        key_pem: read(&config.link.key_file)?,
+    };
+    let identity = identity(&config)?;
+    let vkey = identity.vkey().to_string();
+    let store = Arc::new(Store::open(&config.data_dir, identity)?);
+    let link = LinkServer::bind(config.link.listen, tls).await?;
+    let admin = Admin::bind(config.admin.listen).await?;
+    let (link_addr, admin_addr) = (link.local_addr(), admin.local_addr());
+    let runtime = runtime::start(&pipelines, &models, config.dataflow.workers)?;
+
+    let tally = Arc::new(Tally::new());
+    let (inbound, inbound_receiver) = tokio::sync::mpsc::channel(QUEUED_INBOUND);
+    let gate =
+        Arc::new(Gate::new(Arc::clone(&store), inbound, config.link.credit_entries, &metrics));
+    let (ends, end_receiver) = sync_channel(QUEUED_ENDS);
+    let ingest = Ingest {
+        feed: runtime.feed,
+        pane_us: runtime::common_pane_us(&pipelines),
+        epoch_length: Duration::from_millis(config.dataflow.epoch_ms),
+        ends,
+        tally: Arc::clone(&tally),
+        counters: Counters::new(&metrics),
+    };
+    let committer = Committer::new(
+        Arc::clone(&store),
+        Arc::clone(&gate),
+        Arc::clone(&tally),
+        config.dataflow.workers,
+        pipelines.iter().map(|pipeline| pipeline.reference().id.clone()).collect(),
+        &metrics,
+    );
+    let readiness = Readiness::new();
+    readiness.condition("dataflow").ready();
+    let router = Admin::router(&metrics, &readiness).merge(query::router(store));
+    let (last_batch, drained) = (CancellationToken::new(), CancellationToken::new());
+    let ingest_stop = last_batch.clone();
+    let handle = tokio::runtime::Handle::current();
+    tracing::info!(%link_addr, %admin_addr, workers = config.dataflow.workers, "haar-fog is up");
+    Ok(Running {
+        link_addr,
+        admin_addr,
+        vkey,
+        parts: Parts {
+            committer: commit_thread(committer, end_receiver, runtime.epochs, shutdown.clone()),
+            ingest: std::thread::spawn(move || ingest.run(inbound_receiver, &ingest_stop, &handle)),
+            dataflow: runtime.thread,
+            link: tokio::spawn(link.serve(Arc::clone(&gate), shutdown)),
+            admin: tokio::spawn(admin.serve(router, drained.clone())),
+            last_batch,
+            drained,
+        },
+        tally,
+        gate,
+    })
+}
+
+impl Running {
+    /// Where edges connect.
+    pub fn link_addr(&self) -> SocketAddr {
+        self.link_addr
+    }
+
+    /// Where metrics, health and queries are.
+    pub fn admin_addr(&self) -> SocketAddr {
+        self.admin_addr
+    }
+
+    /// The verifier key of the site log.
+    pub fn vkey(&self) -> &str {
+        &self.vkey
+    }
+
+    /// What the node has done so far.
+    pub fn stats(&self) -> FogStats {
+        FogStats { edges: self.gate.connected(), ..self.tally.snapshot() }
+    }
+
+    /// Waits until the node has stopped: after `shutdown`, what was taken from edges is committed first.
+    ///
+    /// # Errors
+    /// If a part failed. The first failure stops the others.
+    pub async fn join(self) -> Result<FogStats, RunError> {
+        let Self { tally, parts, .. } = self;
+        let link = parts.link.await;
+        // No batch comes any more: ingest ends the last epoch, the workers finish it, it is committed.
+        parts.last_batch.cancel();
+        let ended = tokio::task::spawn_blocking(move || {
+            (parts.ingest.join(), parts.committer.join(), parts.dataflow.join())
+        })
+        .await;
+        parts.drained.cancel();
+        let admin = parts.admin.await;
+        let (ingest, committer, dataflow) = ended.map_err(|_| RunError::Panic("the node"))?;
+        // The committer's error comes first: it says why the others ended.
+        committer.map_err(|_| RunError::Panic("the committer"))??;
+        ingest.map_err(|_| RunError::Panic("ingest"))?;
+        match dataflow {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) | Err(_) => return Err(RunError::Panic("the dataflow")),
+        }
+        link.map_err(|_| RunError::Panic("the link"))??;
+        admin.map_err(|_| RunError::Panic("the admin endpoint"))??;
+        Ok(FogStats { edges: 0, ..tally.snapshot() })
+    }
+}
+
+/// Commits on a thread of its own; when it ends early, so does the node.
+fn commit_thread(
+    committer: Committer,
+    ends: Receiver<EpochEnd>,
+    results: Receiver<WorkerEpoch>,
+    shutdown: CancellationToken,
+) -> JoinHandle<Result<(), CommitterError>> {
+    std::thread::spawn(move || {
+        let _stop = shutdown.drop_guard();
+        committer.run(&ends, &results)
+    })
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, StartError> {
+    std::fs::read(path).map_err(|error| StartError::File { path: path.to_owned(), error })
+}
+
+fn pipelines(files: &[PathBuf]) -> Result<Vec<Pipeline>, StartError> {
+    if files.is_empty() {
+        return Ok(haar_catalog::builtin());
+    }
+    files
+        .iter()
+        .map(|path| {
+            let text = std::fs::read_to_string(path)
+                .map_err(|error| StartError::File { path: path.clone(), error })?;
+            Pipeline::parse(&path.display().to_string(), &text).map_err(StartError::Pipeline)
+        })
+        .collect()
+}
+
+fn models(pipelines: &[Pipeline]) -> Result<BTreeMap<String, BeatModel>, StartError> {
+    let mut models = BTreeMap::new();
+    if pipelines.iter().any(|pipeline| pipeline.model().is_some()) {
+        let model = BeatModel::builtin()?;
+        models.insert(model.reference().id.clone(), model);
+    }
+    Ok(models)
+}
+
+/// The log's key: as configured, or made on the first start.
+fn identity(config: &Config) -> Result<Identity, StartError> {
+    let directory = |error| StoreError::Directory { path: config.data_dir.clone(), error };
+    std::fs::create_dir_all(&config.data_dir).map_err(directory)?;
+    let path = config.log.key_file.clone().unwrap_or_else(|| config.data_dir.join("log.key"));
+    if path.exists() {
+        return Ok(Identity::load(&path)?);
+    }
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(StartError::Random)?;
+    let identity = Identity::generate(&config.log.origin, seed)?;
+    identity.save_new(&path)?;
+    tracing::info!(key_file = %path.display(), "made a signing key for a new site log; back it up");
+    Ok(identity)
+}

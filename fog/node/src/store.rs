@@ -1,0 +1,235 @@
+//! The node's database: the site log's tables, and the facts that outlive the dataflow's memory.
+//!
+//! # Format
+//! One redb file, [`DATABASE_FILE`]. Beside the tables of `haar-ledger`:
+//! - `fog.meta`: `format` → u64 1.
+//! - `fog.positions`: edge id → incarnation \[16\] | durable through u64 | keep from u64, little-endian.
+//! - `fog.windows`: window id \[32\] → revision u32, little-endian | SHA-256 of the inputs \[32\].
+//!
+//! Leaves, positions and windows of an epoch are written in one transaction (design D1, D2): after a
+//! crash either all of an epoch is there, and its edges are told so, or none, and it is computed again.
+
+use haar_ledger::{AppendError, Appended, Identity, OpenError as LogError, Record, SiteLog};
+use haar_schema::{EdgeId, WindowId};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The database's name in the data directory.
+pub const DATABASE_FILE: &str = "fog.redb";
+
+const META: TableDefinition<&str, u64> = TableDefinition::new("fog.meta");
+const POSITIONS: TableDefinition<&str, [u8; 32]> = TableDefinition::new("fog.positions");
+const WINDOWS: TableDefinition<[u8; 32], [u8; 36]> = TableDefinition::new("fog.windows");
+const FORMAT: u64 = 1;
+
+/// How far the lane of one edge has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Position {
+    pub(crate) incarnation: [u8; 16],
+    /// Everything up to here is committed.
+    pub(crate) durable_through: u64,
+    /// A replay would begin here.
+    pub(crate) keep_from: u64,
+}
+
+/// The newest committed result of a window.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Known {
+    pub(crate) revision: u32,
+    pub(crate) inputs: [u8; 32],
+}
+
+/// Why the database does not open.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The data directory cannot be made or read.
+    #[error("data directory {path}: {error}", path = .path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        error: std::io::Error,
+    },
+    /// Another process has it open.
+    #[error("{path} is open in another process; stop the other haar-fog, or give this one a data_dir of its own", path = .path.display())]
+    InUse {
+        /// The file.
+        path: PathBuf,
+    },
+    /// redb does not open it.
+    #[error("{path} does not open: {error}. Restore it from a backup, or move it away to start a new log under a new key", path = .path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// What redb said.
+        #[source]
+        error: Box<redb::DatabaseError>,
+    },
+    /// Reading or writing failed.
+    #[error("the fog's database: {0}")]
+    Database(#[from] redb::Error),
+    /// Written by another version.
+    #[error(
+        "the database has format {0}, this build reads {FORMAT}; use the version that wrote it"
+    )]
+    Format(u64),
+    /// The site log.
+    #[error(transparent)]
+    Log(#[from] LogError),
+}
+
+/// Why an epoch was not committed. It is not known whether it is on disk: the node must stop, and the
+/// next start finds out.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CommitError {
+    /// Reading or writing failed.
+    #[error(
+        "the epoch could not be committed: {0}. Check the disk (full?) and start haar-fog again; the edges replay"
+    )]
+    Database(#[from] redb::Error),
+    /// The site log refused.
+    #[error(transparent)]
+    Append(#[from] AppendError),
+}
+
+/// What one epoch writes.
+#[derive(Default)]
+pub(crate) struct Epoch {
+    pub(crate) records: Vec<Record>,
+    pub(crate) windows: Vec<(WindowId, Known)>,
+    pub(crate) positions: Vec<(EdgeId, Position)>,
+}
+
+pub(crate) struct Store {
+    db: Arc<Database>,
+    log: SiteLog,
+}
+
+impl Store {
+    pub(crate) fn open(data_dir: &Path, identity: Identity) -> Result<Self, StoreError> {
+        let path = data_dir.join(DATABASE_FILE);
+        let db = Database::create(&path).map_err(|error| match error {
+            redb::DatabaseError::DatabaseAlreadyOpen => StoreError::InUse { path: path.clone() },
+            error => StoreError::Open { path: path.clone(), error: Box::new(error) },
+        })?;
+        let db = Arc::new(db);
+        let tx = db.begin_write().map_err(redb::Error::from)?;
+        {
+            let mut meta = tx.open_table(META).map_err(redb::Error::from)?;
+            let format =
+                meta.get("format").map_err(redb::Error::from)?.map(|format| format.value());
+            match format {
+                None => {
+                    meta.insert("format", FORMAT).map_err(redb::Error::from)?;
+                }
+                Some(FORMAT) => {}
+                Some(other) => return Err(StoreError::Format(other)),
+            }
+            tx.open_table(POSITIONS).map_err(redb::Error::from)?;
+            tx.open_table(WINDOWS).map_err(redb::Error::from)?;
+        }
+        tx.commit().map_err(redb::Error::from)?;
+        let log = SiteLog::open(Arc::clone(&db), identity)?;
+        Ok(Self { db, log })
+    }
+
+    pub(crate) fn log(&self) -> &SiteLog {
+        &self.log
+    }
+
+    pub(crate) fn position(&self, edge: &EdgeId) -> Result<Option<Position>, redb::Error> {
+        let table = self.db.begin_read()?.open_table(POSITIONS)?;
+        Ok(table.get(edge.as_str())?.map(|row| decode(&row.value())))
+    }
+
+    pub(crate) fn known(&self, windows: &[WindowId]) -> Result<Vec<Option<Known>>, redb::Error> {
+        let table = self.db.begin_read()?.open_table(WINDOWS)?;
+        windows
+            .iter()
+            .map(|id| {
+                Ok(table.get(id.to_bytes())?.map(|row| {
+                    let row = row.value();
+                    let (mut revision, mut inputs) = ([0; 4], [0; 32]);
+                    revision.copy_from_slice(&row[..4]);
+                    inputs.copy_from_slice(&row[4..]);
+                    Known { revision: u32::from_le_bytes(revision), inputs }
+                }))
+            })
+            .collect()
+    }
+
+    /// Writes an epoch in one durable transaction.
+    pub(crate) fn commit(&self, epoch: &Epoch) -> Result<Appended, CommitError> {
+        let tx = self.db.begin_write().map_err(redb::Error::from)?;
+        let appended = self.log.append(&tx, &epoch.records)?;
+        {
+            let mut windows = tx.open_table(WINDOWS).map_err(redb::Error::from)?;
+            for (id, known) in &epoch.windows {
+                let mut row = [0; 36];
+                row[..4].copy_from_slice(&known.revision.to_le_bytes());
+                row[4..].copy_from_slice(&known.inputs);
+                windows.insert(id.to_bytes(), row).map_err(redb::Error::from)?;
+            }
+            let mut positions = tx.open_table(POSITIONS).map_err(redb::Error::from)?;
+            for (edge, position) in &epoch.positions {
+                positions.insert(edge.as_str(), encode(position)).map_err(redb::Error::from)?;
+            }
+        }
+        tx.commit().map_err(redb::Error::from)?;
+        Ok(appended)
+    }
+}
+
+fn encode(position: &Position) -> [u8; 32] {
+    let mut row = [0; 32];
+    row[..16].copy_from_slice(&position.incarnation);
+    row[16..24].copy_from_slice(&position.durable_through.to_le_bytes());
+    row[24..].copy_from_slice(&position.keep_from.to_le_bytes());
+    row
+}
+
+fn decode(row: &[u8; 32]) -> Position {
+    let number = |at: usize| {
+        let mut bytes = [0; 8];
+        bytes.copy_from_slice(&row[at..at + 8]);
+        u64::from_le_bytes(bytes)
+    };
+    let mut incarnation = [0; 16];
+    incarnation.copy_from_slice(&row[..16]);
+    Position { incarnation, durable_through: number(16), keep_from: number(24) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_epoch_is_there_after_reopening_and_a_second_process_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let identity = || Identity::generate("haar.test/site", [7; 32]).unwrap();
+        let position = Position { incarnation: [3; 16], durable_through: 9, keep_from: 4 };
+        let edge: EdgeId = "edge-1".parse().unwrap();
+        let id = WindowId::from_bytes([5; 32]);
+        let known = Known { revision: 2, inputs: [6; 32] };
+        {
+            let store = Store::open(dir.path(), identity()).unwrap();
+            assert!(matches!(Store::open(dir.path(), identity()), Err(StoreError::InUse { .. })));
+            let epoch = Epoch {
+                records: vec![],
+                windows: vec![(id, known)],
+                positions: vec![(edge.clone(), position)],
+            };
+            store.commit(&epoch).unwrap();
+        }
+        let store = Store::open(dir.path(), identity()).unwrap();
+        assert_eq!(store.position(&edge).unwrap(), Some(position));
+        assert_eq!(store.known(&[id]).unwrap(), [Some(known)]);
+        drop(store);
+        let other = Identity::generate("haar.test/site", [8; 32]).unwrap();
+        assert!(matches!(Store::open(dir.path(), other), Err(StoreError::Log(_))));
+    }
+}

@@ -1,0 +1,169 @@
+//! The features that windows have, by family: names, units and meanings, in one table.
+//!
+//! Validation, suggestions and the README's table are all made from [`features`].
+
+use crate::Family;
+use crate::diagnostics::did_you_mean;
+use haar_schema::{SignalId, SignalKind, SignalSet};
+
+/// One feature, as documentation.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FeatureDoc {
+    /// Dotted name, such as `heart_rate.mean`.
+    pub name: String,
+    /// UCUM unit; `1` for a share, a count or a score.
+    pub unit: String,
+    /// What it is.
+    pub meaning: String,
+}
+
+/// Statistics of one scalar signal: suffix, unit (`@` stands for the signal's), meaning.
+const STATISTICS: [(&str, &str, &str); 6] = [
+    ("mean", "@", "arithmetic mean of the readings"),
+    ("min", "@", "smallest reading"),
+    ("max", "@", "largest reading"),
+    ("standard_deviation", "@", "sample standard deviation (n − 1); missing below 2 readings"),
+    ("slope_per_min", "@/min", "least-squares slope; missing without two different times"),
+    ("coverage", "1", "readings seen of those expected (`rate_hz` × size), at most 1"),
+];
+
+/// Signals that enter the early warning score.
+pub(crate) const NEWS2_SIGNALS: [SignalId; 5] = [
+    SignalId::RESPIRATION_RATE,
+    SignalId::SPO2,
+    SignalId::SYSTOLIC,
+    SignalId::HEART_RATE,
+    SignalId::TEMPERATURE,
+];
+
+const NEWS2: [(&str, &str, &str); 3] = [
+    ("news2.lower", "1", "least NEWS2 total that the known parameters allow: unknown ones count 0"),
+    ("news2.upper", "1", "greatest NEWS2 total: unknown parameters count their maximum"),
+    ("news2.score", "1", "NEWS2 total (RCP 2017); missing while a parameter is unknown"),
+];
+
+const ECG: [(&str, &str, &str); 8] = [
+    ("ecg.heart_rate", "/min", "mean rate over all plausible RR intervals"),
+    ("ecg.rmssd_ms", "ms", "root mean square of the differences of adjacent normal RR intervals"),
+    ("ecg.sdnn_ms", "ms", "standard deviation (n − 1) of the normal RR intervals"),
+    ("ecg.ectopic_fraction", "1", "share of beats that come early and are followed by a pause"),
+    (
+        "ecg.rr_irregularity",
+        "1",
+        "coefficient of sample entropy of the RR intervals; atrial fibrillation lies above −1.4",
+    ),
+    ("ecg.quality", "1", "signal-quality index, 0 (worthless) to 1"),
+    ("ecg.coverage", "1", "samples received of those in the window"),
+    ("ecg.beats", "1", "R peaks found"),
+];
+
+const BEATS: [(&str, &str, &str); 5] = [
+    ("beats.fraction_n", "1", "share of scored beats in AAMI class N (normal and bundle branch)"),
+    ("beats.fraction_s", "1", "share in class S (supraventricular ectopic)"),
+    ("beats.fraction_v", "1", "share in class V (ventricular ectopic)"),
+    ("beats.fraction_f", "1", "share in class F (fusion of ventricular and normal)"),
+    ("beats.fraction_q", "1", "share in class Q (paced or unclassifiable)"),
+];
+
+/// Features of a window of that family over these signals, in a fixed order.
+///
+/// `vitals`: six statistics of each scalar signal, and NEWS2 if one of its signals is there. `ecg`:
+/// rhythm and quality, and `beats.*` from the model.
+pub fn features(family: Family, signals: SignalSet) -> Vec<FeatureDoc> {
+    match family {
+        Family::Vitals => vitals(signals),
+        Family::Ecg => ECG.iter().chain(&BEATS).map(row).collect(),
+    }
+}
+
+/// Whether a feature comes from the model and not from the signal alone.
+pub(crate) fn is_from_model(name: &str) -> bool {
+    name.starts_with("beats.")
+}
+
+fn vitals(signals: SignalSet) -> Vec<FeatureDoc> {
+    let mut table = Vec::new();
+    let scalars = signals.iter().filter(|signal| signal.definition().kind == SignalKind::Scalar);
+    for signal in scalars {
+        let definition = signal.definition();
+        table.extend(STATISTICS.iter().map(|(suffix, unit, meaning)| FeatureDoc {
+            name: format!("{}.{suffix}", definition.name),
+            unit: unit.replace('@', definition.unit),
+            meaning: format!("{}: {meaning}", definition.title),
+        }));
+    }
+    if NEWS2_SIGNALS.iter().any(|signal| signals.contains(*signal)) {
+        table.extend(NEWS2.iter().map(row));
+    }
+    table
+}
+
+fn row((name, unit, meaning): &(&str, &str, &str)) -> FeatureDoc {
+    FeatureDoc {
+        name: (*name).to_owned(),
+        unit: (*unit).to_owned(),
+        meaning: (*meaning).to_owned(),
+    }
+}
+
+/// The names that the rules of one definition may use.
+pub(crate) struct Vocabulary {
+    known: Vec<FeatureDoc>,
+    signals_are_known: bool,
+}
+
+impl Vocabulary {
+    /// `signals_are_known`: the list of signals has no mistake. If it has, a feature of a signal that is
+    /// not in the list is no second mistake.
+    pub(crate) fn new(family: Option<Family>, signals: SignalSet, signals_are_known: bool) -> Self {
+        let known = match family {
+            Some(family) => features(family, signals),
+            None => [Family::Vitals, Family::Ecg]
+                .iter()
+                .flat_map(|family| features(*family, signals))
+                .collect(),
+        };
+        Self { known, signals_are_known }
+    }
+
+    /// Accepts a name, or says what is wrong with it and what to write.
+    pub(crate) fn check(&self, name: &str) -> Result<(), (String, Option<String>)> {
+        if self.known.iter().any(|feature| feature.name == name) {
+            return Ok(());
+        }
+        let names = || self.known.iter().map(|feature| feature.name.as_str());
+        let Some((signal, _)) = name.split_once('.') else {
+            let prefix = format!("{name}.");
+            let example = names().find(|known| known.starts_with(&prefix));
+            let suggestion = example
+                .map(|example| format!("name one of its features, such as `{example}`"))
+                .or_else(|| did_you_mean(name, names()));
+            return Err((format!("`{name}` is no feature"), suggestion));
+        };
+        let undeclared = SignalId::by_name(signal)
+            .filter(|_| !names().any(|known| known.split('.').next() == Some(signal)))
+            .filter(|id| vitals([*id].into_iter().collect()).iter().any(|doc| doc.name == name));
+        match undeclared {
+            Some(_) if !self.signals_are_known => Ok(()),
+            Some(_) => Err((
+                format!("`{name}` needs the signal `{signal}`, which this pipeline does not have"),
+                Some(format!("add a `[[signals]]` with `name = \"{signal}\"`")),
+            )),
+            None => match other_family(name) {
+                Some(family) => Err((
+                    format!("`{name}` is a feature of family `{family}`, not of this pipeline"),
+                    None,
+                )),
+                None => Err((format!("unknown feature `{name}`"), did_you_mean(name, names()))),
+            },
+        }
+    }
+}
+
+/// The family that has the feature over some signals.
+fn other_family(name: &str) -> Option<Family> {
+    let has = |family: Family| {
+        features(family, SignalId::all().collect()).iter().any(|feature| feature.name == name)
+    };
+    [Family::Vitals, Family::Ecg].into_iter().find(|family| has(*family))
+}

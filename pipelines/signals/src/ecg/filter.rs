@@ -1,0 +1,132 @@
+//! Filling of gaps, and Butterworth filters run forwards and backwards, so that nothing is shifted in time.
+
+use std::f64::consts::{PI, SQRT_2};
+
+/// Beyond this a sample is no ECG but an artefact of transmission, and counts as missing. In mV.
+const MAX_MV: f32 = 10_000.0;
+
+/// Whether there is a sample here.
+pub(super) fn is_sample(mv: f32) -> bool {
+    // NaN is not smaller than anything.
+    mv.abs() < MAX_MV
+}
+
+/// The signal with the first sample's level taken off, and straight lines over gaps; `None` without samples.
+pub(super) fn fill_gaps(mv: &[f32]) -> Option<Vec<f32>> {
+    let level = *mv.iter().find(|value| is_sample(**value))?;
+    let mut filled: Vec<f32> = Vec::with_capacity(mv.len());
+    // Start of the gap that is open, and the value before it.
+    let mut gap: Option<usize> = None;
+    let mut before = 0.0;
+    for (index, value) in mv.iter().enumerate() {
+        if !is_sample(*value) {
+            gap.get_or_insert(index);
+            filled.push(before);
+            continue;
+        }
+        let here = *value - level;
+        if let Some(start) = gap.take() {
+            let step = (here - before) / (index - start + 1) as f32;
+            for (k, missing) in filled[start..].iter_mut().enumerate() {
+                *missing = before + step * (k + 1) as f32;
+            }
+        }
+        filled.push(here);
+        before = here;
+    }
+    Some(filled)
+}
+
+/// A second-order section; bilinear transform of the Butterworth prototype.
+#[derive(Clone, Copy)]
+pub(super) struct Biquad {
+    b: [f64; 3],
+    a: [f64; 2],
+}
+
+/// Its memory (direct form II transposed).
+#[derive(Clone, Copy, Default)]
+struct Memory(f64, f64);
+
+impl Biquad {
+    pub(super) fn low_pass(cutoff_hz: f64, rate_hz: f64) -> Self {
+        let (w, norm) = Self::prototype(cutoff_hz, rate_hz);
+        Self::new([w * w, 2.0 * w * w, w * w], w, norm)
+    }
+
+    pub(super) fn high_pass(cutoff_hz: f64, rate_hz: f64) -> Self {
+        let (w, norm) = Self::prototype(cutoff_hz, rate_hz);
+        Self::new([1.0, -2.0, 1.0], w, norm)
+    }
+
+    fn prototype(cutoff_hz: f64, rate_hz: f64) -> (f64, f64) {
+        let w = (PI * (cutoff_hz / rate_hz).min(0.45)).tan();
+        (w, 1.0 / (1.0 + SQRT_2 * w + w * w))
+    }
+
+    fn new(b: [f64; 3], w: f64, norm: f64) -> Self {
+        let a = [2.0 * (w * w - 1.0) * norm, (1.0 - SQRT_2 * w + w * w) * norm];
+        Self { b: b.map(|b| b * norm), a }
+    }
+
+    /// Forwards only, for where a lag does not matter.
+    pub(super) fn forwards(&self, signal: &mut [f32]) {
+        let mut memory = Memory::default();
+        for value in signal {
+            *value = self.step(&mut memory, f64::from(*value)) as f32;
+        }
+    }
+
+    #[inline(always)]
+    fn step(&self, memory: &mut Memory, x: f64) -> f64 {
+        let y = self.b[0] * x + memory.0;
+        memory.0 = self.b[1] * x - self.a[0] * y + memory.1;
+        memory.1 = self.b[2] * x - self.a[1] * y;
+        y
+    }
+}
+
+/// High-pass and low-pass in one pass forwards and one backwards.
+pub(super) fn band_pass(signal: &mut [f32], high: Biquad, low: Biquad) {
+    one_way(signal.iter_mut(), high, low);
+    one_way(signal.iter_mut().rev(), high, low);
+}
+
+fn one_way<'a>(signal: impl Iterator<Item = &'a mut f32>, high: Biquad, low: Biquad) {
+    let (mut first, mut second) = (Memory::default(), Memory::default());
+    for value in signal {
+        let passed = high.step(&mut first, f64::from(*value));
+        *value = low.step(&mut second, passed) as f32;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gaps_become_straight_lines() {
+        let nan = f32::NAN;
+        let filled = fill_gaps(&[nan, 1.0, nan, f32::INFINITY, 4.0, nan]).unwrap();
+        assert_eq!(filled, [0.0, 0.0, 1.0, 2.0, 3.0, 3.0]);
+        assert_eq!(fill_gaps(&[nan, nan]), None);
+        assert_eq!(fill_gaps(&[]), None);
+    }
+
+    #[test]
+    fn the_band_passes_and_the_rest_does_not() {
+        let rate_hz = 250.0;
+        let gain = |hz: f64| {
+            let mut wave: Vec<f32> =
+                (0..5_000).map(|i| (2.0 * PI * hz * f64::from(i) / rate_hz).sin() as f32).collect();
+            let (high, low) = (Biquad::high_pass(6.0, rate_hz), Biquad::low_pass(18.0, rate_hz));
+            band_pass(&mut wave, high, low);
+            wave[1_000..4_000].iter().fold(0.0_f32, |most, value| most.max(value.abs()))
+        };
+        assert!(gain(10.0) > 0.7);
+        assert!(gain(0.5) < 0.001);
+        assert!(gain(60.0) < 0.01);
+        // Twice −3 dB at a cut-off: half the amplitude.
+        assert!((gain(18.0) - 0.5).abs() < 0.02);
+    }
+}

@@ -1,0 +1,12 @@
+//! What crosses crates: the house rules, and the whole path over real sockets.
+//!
+//! One binary, a module per topic. Run by `tests/run`, which also builds the programs that the tests
+//! start (see [`programs`]) and installs the foreign ones.
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::unwrap_used,
+    reason = "this is a test binary: a failure is a failed test with its line"
+)]
+
+mod programs;
+mod tidy;
