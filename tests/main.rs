@@ -8,5 +8,9 @@
     reason = "this is a test binary: a failure is a failed test with its line"
 )]
 
+mod bad_input;
+mod e2e;
+mod kills;
 mod programs;
 mod tidy;
+mod ward;

@@ -116,15 +116,18 @@ fn train(args: &BeatsArgs, resume: &Path) -> Result<Trained, Failure> {
             bar.set_length(of as u64);
             bar.set_position(records as u64);
             bar.set_message("recordings read");
+            if records == of {
+                // The clock of the estimate starts with the training, which says nothing before its
+                // first epoch is over.
+                bar.set_position(0);
+                bar.reset_eta();
+                bar.set_message("first epoch");
+            }
         }
         Progress::Epoch { stage, stages, epoch, epochs, loss } => {
             let done = stage as u64 * u64::from(epochs) + u64::from(epoch);
             let total = stages as u64 * u64::from(epochs);
-            if bar.length() != Some(total) {
-                // The clock of the estimate starts with the training.
-                bar.set_length(total);
-                bar.reset_eta();
-            }
+            bar.set_length(total);
             bar.set_position(done);
             bar.set_message(match stage + 1 == stages {
                 true => format!("all patients, epoch {epoch}, loss {loss:.3}"),

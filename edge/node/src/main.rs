@@ -1,11 +1,11 @@
 //! `haar-edge`: runs one edge as a service.
 //!
-//! Exit status: 0 stopped as told (or the configuration is good, with `--check`); 1 stopped by itself; 2 the command
-//! line or the configuration cannot be used; 130 stopped at once by a second signal.
+//! Exit status: 0 stopped as told (or the configuration is good, with `--check`); 1 stopped by itself, or the spool
+//! cannot be opened; 2 the command line or the configuration cannot be used; 130 stopped at once by a second signal.
 #![forbid(unsafe_code)]
 
 use clap::Parser;
-use haar_edge::{Config, RunError};
+use haar_edge::{Config, RunError, StartError};
 use haar_telemetry::Telemetry;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -84,7 +84,7 @@ async fn serve(config: Config) -> ExitCode {
             );
             ExitCode::SUCCESS
         }
-        Err(RunError::Start(error)) => unusable(error),
+        Err(RunError::Start(error)) => not_started(error),
         Err(error) => {
             tracing::error!(%error, "edge failed");
             ExitCode::from(FAILED)
@@ -92,6 +92,17 @@ async fn serve(config: Config) -> ExitCode {
     };
     telemetry.shutdown().await;
     status
+}
+
+/// A spool that cannot be opened, or a system that gives nothing, is no mistake of the configuration.
+fn not_started(error: &StartError) -> ExitCode {
+    match error {
+        StartError::Spool(_) | StartError::Random(_) | StartError::Panicked(_) => {
+            eprintln!("haar-edge: {error}");
+            ExitCode::from(FAILED)
+        }
+        _ => unusable(error),
+    }
 }
 
 fn unusable(error: &dyn std::error::Error) -> ExitCode {

@@ -6,6 +6,7 @@
 use crate::aggregate::{Segments, Waveform};
 use crate::item::Lane;
 use crate::operator::Report;
+use crate::rollup::{Change, Episode, Rollup};
 use crate::window::{Counts, Fired};
 use haar_catalog::{EcgDescription, Pipeline, Raised};
 use haar_inference::{BeatInput, BeatModel, BeatScore};
@@ -48,6 +49,10 @@ pub enum Conclusion {
     Holds(usize, BTreeMap<Lane, u64>),
     /// What became of readings in the pipeline with this number.
     Counts(usize, Counts),
+    /// See [`Episode`].
+    Episode(Change<Episode>),
+    /// See [`Rollup`].
+    Rollup(Change<Rollup>),
     /// A batch of this many beats that the model refused; their windows are concluded without it.
     Unscored(u64),
 }

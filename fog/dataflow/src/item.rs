@@ -1,7 +1,7 @@
 //! What travels into the dataflow: the entries of a lane, decoded and addressed.
 
 use haar_schema::{
-    EdgeId, Entry, Fingerprint, MarkKind, Observation, SampleRate, SampledData, SignalId,
+    EdgeId, Entry, Fingerprint, Mark, MarkKind, Observation, SampleRate, SampledData, SignalId,
     SignalSet, Subject, Timestamp, Value,
 };
 use serde::{Deserialize, Serialize};
@@ -33,6 +33,9 @@ pub enum Body<P> {
     Reading(Reading<P>),
     /// A watermark for one device on one subject.
     Mark(SourceMark),
+    /// The last mark of a device on a subject from before the first entry of the lane that is sent.
+    /// Comes after [`Body::Open`] and before all entries, in any order.
+    Base(SourceMark),
     /// The lane begins. Sent to every worker, before anything else of the lane.
     Open {
         /// The worker it is for.
@@ -78,6 +81,17 @@ pub struct SourceMark {
     pub kind: MarkKind,
 }
 
+impl From<Mark> for SourceMark {
+    fn from(mark: Mark) -> Self {
+        Self {
+            subject: mark.subject,
+            device: device_number(mark.device.as_str()),
+            signals: mark.signals,
+            kind: mark.kind,
+        }
+    }
+}
+
 /// A run of samples within one pane; the samples themselves are shared with the frame's other parts.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Segment {
@@ -121,7 +135,7 @@ impl<P> Item<P> {
     pub fn route(&self) -> u64 {
         match &self.body {
             Body::Reading(reading) => reading.subject.route(),
-            Body::Mark(mark) => mark.subject.route(),
+            Body::Mark(mark) | Body::Base(mark) => mark.subject.route(),
             Body::Open { worker, .. } | Body::Close { worker } => *worker,
         }
     }
@@ -150,12 +164,7 @@ impl Items {
                 self.push_observation(lane, seq, observation, pane_us)
             }
             Entry::Mark(mark) => {
-                let mark = SourceMark {
-                    subject: mark.subject,
-                    device: device_number(mark.device.as_str()),
-                    signals: mark.signals,
-                    kind: mark.kind,
-                };
+                let mark = SourceMark::from(mark);
                 self.scalars.push(Item { lane, seq, body: Body::Mark(mark.clone()) });
                 self.waveforms.push(Item { lane, seq, body: Body::Mark(mark) });
             }
@@ -187,6 +196,13 @@ impl Items {
                 }
             }
         }
+    }
+
+    /// Adds a mark that was in force where the lane begins, see [`Body::Base`].
+    pub fn push_base(&mut self, lane: Lane, mark: Mark) {
+        let mark = SourceMark::from(mark);
+        self.scalars.push(Item { lane, seq: 0, body: Body::Base(mark.clone()) });
+        self.waveforms.push(Item { lane, seq: 0, body: Body::Base(mark) });
     }
 
     /// Tells every worker that a lane begins.

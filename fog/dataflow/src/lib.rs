@@ -6,5 +6,6 @@ pub mod conclude;
 pub mod item;
 pub mod load;
 pub mod operator;
+pub mod rollup;
 pub mod runtime;
 pub mod window;

@@ -33,6 +33,9 @@ const SIGNALS: [SignalId; SIGNALS_PER_SUBJECT as usize] = [
     SignalId::DIASTOLIC,
 ];
 
+/// How many epochs, each a second of event time, are generated ahead of the windows.
+const EPOCHS_AHEAD: u64 = 4;
+
 /// How long windows and watermarks are in the ward load, microseconds.
 const SIZE_US: i64 = 60_000_000;
 const SLIDE_US: i64 = 10_000_000;
@@ -175,8 +178,9 @@ impl Share {
                 input.send(Item { lane, seq, body: mark(subject, MarkKind::Progress(progress)) });
             }
             input.advance_to(second + 1);
-            // One epoch ahead of the windows at most: what is generated is not queued up.
-            worker.step_while(|| probe.less_than(&second));
+            // A few epochs ahead of the windows at most: workers need not march in step, and what is
+            // generated is not queued up.
+            worker.step_while(|| probe.less_than(&(second + 1).saturating_sub(EPOCHS_AHEAD)));
         }
         let last = Timestamp::from_micros((self.seconds as i64 - 1) * 1_000_000);
         for subject in self.subjects() {

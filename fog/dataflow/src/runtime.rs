@@ -10,10 +10,13 @@
 use crate::conclude::{self, Concluded, Conclusion};
 use crate::item::{Item, Items, Lane, Segment};
 use crate::operator::windows;
+use crate::rollup::{Change, Episode, Rollup, with_rollups};
 use crate::window::{Counts, Windowing};
 use haar_catalog::{Family, Pipeline};
 use haar_inference::BeatModel;
+use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{JoinHandle, Thread};
@@ -55,6 +58,10 @@ pub struct WorkerEpoch {
     pub counts: BTreeMap<usize, Counts>,
     /// Beats that the model refused.
     pub unscored: u64,
+    /// How episodes changed. In no order: what no longer holds is to be taken off first.
+    pub episodes: Vec<Change<Episode>>,
+    /// How rollups changed; in no order either.
+    pub rollups: Vec<Change<Rollup>>,
 }
 
 /// Why the dataflow did not start.
@@ -236,6 +243,8 @@ fn run(
     let mut waveforms = InputHandle::<u64, CapacityContainerBuilder<Vec<Item<Segment>>>>::new();
     let probe = ProbeHandle::new();
     let index = worker.index();
+    // The first epoch that has not been ended.
+    let ended = Rc::new(Cell::new(0));
     worker.dataflow::<u64, _, _>(|scope| {
         let scalar_items = scalars.to_stream(scope);
         let waveform_items = waveforms.to_stream(scope);
@@ -256,14 +265,22 @@ fn run(
                 }
             })
             .collect();
-        let all = scope.concatenate(concluded);
-        collect(all, index, results.clone()).probe_with(&probe);
+        let all = with_rollups(scope.concatenate(concluded));
+        collect(all, index, results.clone(), Rc::clone(&ended)).probe_with(&probe);
     });
     let mut open = true;
     while open {
         for _ in 0..COMMANDS_PER_STEP {
             match commands.try_recv() {
-                Ok(command) => take(command, &mut scalars, &mut waveforms),
+                Ok(Command::Items(mut items)) => {
+                    scalars.send_batch(&mut items.scalars);
+                    waveforms.send_batch(&mut items.waveforms);
+                }
+                Ok(Command::EndEpoch(next)) => {
+                    ended.set(next);
+                    scalars.advance_to(next);
+                    waveforms.advance_to(next);
+                }
                 Err(TryRecvError::Empty) => break,
                 Err(TryRecvError::Disconnected) => {
                     open = false;
@@ -279,28 +296,12 @@ fn run(
     worker.step_while(|| !probe.done());
 }
 
-fn take(
-    command: Command,
-    scalars: &mut InputHandle<u64, CapacityContainerBuilder<Vec<Item<f64>>>>,
-    waveforms: &mut InputHandle<u64, CapacityContainerBuilder<Vec<Item<Segment>>>>,
-) {
-    match command {
-        Command::Items(mut items) => {
-            scalars.send_batch(&mut items.scalars);
-            waveforms.send_batch(&mut items.waveforms);
-        }
-        Command::EndEpoch(next) => {
-            scalars.advance_to(next);
-            waveforms.advance_to(next);
-        }
-    }
-}
-
 /// Gathers a worker's conclusions and sends them on, epoch by epoch, the empty ones too.
 fn collect<'scope>(
     conclusions: StreamVec<'scope, u64, Conclusion>,
     worker: usize,
     results: SyncSender<WorkerEpoch>,
+    ended: Rc<Cell<u64>>,
 ) -> StreamVec<'scope, u64, ()> {
     conclusions.unary_frontier::<CapacityContainerBuilder<Vec<()>>, _, _, _>(
         Local,
@@ -316,8 +317,9 @@ fn collect<'scope>(
                         gathered.add(conclusion);
                     }
                 });
-                // When the input has ended, what is left is sent, and no empty epochs behind it.
-                let last = pending.last_key_value().map_or(next, |(epoch, _)| epoch + 1);
+                // The input may end in the same step as its last epoch, which is reported all the same.
+                let left = pending.last_key_value().map_or(next, |(epoch, _)| epoch + 1);
+                let last = left.max(ended.get());
                 let end = frontier.frontier().first().copied().unwrap_or(last);
                 while next < end {
                     let gathered = pending.remove(&next).unwrap_or_default();
@@ -340,7 +342,32 @@ impl WorkerEpoch {
             Conclusion::Counts(pipeline, counts) => {
                 self.counts.insert(pipeline, counts);
             }
+            Conclusion::Episode(change) => self.episodes.push(change),
+            Conclusion::Rollup(change) => self.rollups.push(change),
             Conclusion::Unscored(beats) => self.unscored += beats,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_epoch_that_was_ended_is_reported_though_the_feed_goes_at_once() {
+        for _ in 0..100 {
+            let Runtime { feed, epochs, thread } =
+                start(&haar_catalog::builtin(), &models(), 2).unwrap();
+            feed.end_epoch(1).unwrap();
+            drop(feed);
+            let reported: Vec<u64> = epochs.iter().map(|result| result.epoch).collect();
+            assert_eq!(reported, [0, 0]);
+            thread.join().unwrap().unwrap();
+        }
+    }
+
+    fn models() -> BTreeMap<String, BeatModel> {
+        let model = BeatModel::builtin().unwrap();
+        BTreeMap::from([(model.reference().id.clone(), model)])
     }
 }

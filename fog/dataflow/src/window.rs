@@ -12,13 +12,27 @@
 //! - A window fires at the first mark that takes the watermark to its end, if anything is in it.
 //! - A reading behind the watermark but within the allowed lateness re-fires its windows, with the
 //!   next revision, at the next mark. What comes later still is dropped and counted.
-//! - When every device is idle, all windows of the subject fire and are final at once: a patient who
-//!   left must not hold the spool's tail.
+//! - When every device is idle, all windows with the latest of their promises fire and are final at once,
+//!   and what lies beyond these windows (the last samples of a run) is let go: a patient who left must not
+//!   hold the spool's tail.
 //!
 //! # Replay
-//! A pane remembers the lowest sequence number in it. [`Windows::holds`] is the lowest of a lane: fed
-//! again from there (after the marks as of that place), the machine comes to the same state. Firings
-//! carry the number of the mark that caused them; whoever commits drops those it has already.
+//! Fed again from [`Windows::holds`] of a lane, after a [`Body::Base`] for the last mark of each device
+//! and subject before that place, a machine without state fires the same from the point of the holds on,
+//! to the bit and with the same revisions. Firings carry the number of the mark that caused them; whoever
+//! commits drops those it has already. Why it holds:
+//! - The watermark is nearly always what the last marks alone give, and base marks give the same, in
+//!   whatever order they come.
+//! - A watermark does not go back. So one device that joins or wakes with a lower promise than the
+//!   watermark, or a subject that wakes within windows that are final, leaves it *ahead* of what the last
+//!   marks give until they catch up. While that lasts, the mark that began it is held.
+//! - A pane holds its first reading, or, if it was opened while the watermark was ahead, the mark that
+//!   began that. It is kept until the last of its windows is final: so nothing is missing of a window
+//!   that can still fire, and it fires at the same marks.
+//!
+//! Not for subjects with more than [`MAX_SOURCES_PER_SUBJECT`] devices, nor when the last device that
+//! was active is forgotten before it is idle (an edge with too many devices): whoever commits must be
+//! able to drop a window it has.
 
 use crate::item::{Body, Item, Lane, Reading, SourceMark};
 use haar_schema::{
@@ -27,6 +41,12 @@ use haar_schema::{
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 use std::collections::{BTreeMap, VecDeque};
+
+pub use windowing::Windowing;
+
+#[cfg(test)]
+mod tests;
+mod windowing;
 
 /// The most devices that are followed for one subject; the marks of further ones are not waited for.
 pub const MAX_SOURCES_PER_SUBJECT: usize = 64;
@@ -37,48 +57,6 @@ pub const MAX_PANES_PER_SERIES: usize = 8_192;
 
 /// The most readings that one pane takes. More in one slide is a device that runs wild.
 pub const MAX_READINGS_PER_PANE: usize = 65_536;
-
-/// Size, slide and allowed lateness, in microseconds.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Windowing {
-    size_us: i64,
-    slide_us: i64,
-    lateness_us: i64,
-}
-
-impl Windowing {
-    /// `None` unless `slide` is positive and divides `size`, and lateness is not negative.
-    pub const fn new(size_us: i64, slide_us: i64, lateness_us: i64) -> Option<Self> {
-        if slide_us > 0 && size_us >= slide_us && size_us % slide_us == 0 && lateness_us >= 0 {
-            Some(Self { size_us, slide_us, lateness_us })
-        } else {
-            None
-        }
-    }
-
-    /// Width of a pane.
-    pub const fn pane_us(&self) -> i64 {
-        self.slide_us
-    }
-
-    const fn panes(&self) -> i64 {
-        self.size_us / self.slide_us
-    }
-
-    const fn pane_of(&self, at_us: i64) -> i64 {
-        at_us.div_euclid(self.slide_us)
-    }
-
-    /// Where the first window with this pane ends.
-    const fn first_end(&self, pane: i64) -> i64 {
-        pane.saturating_add(1).saturating_mul(self.slide_us)
-    }
-
-    /// Where the last window with this pane ends.
-    const fn last_end(&self, pane: i64) -> i64 {
-        pane.saturating_mul(self.slide_us).saturating_add(self.size_us)
-    }
-}
 
 /// What panes gather of the readings of one signal.
 pub trait Aggregate: Default + Clone {
@@ -146,25 +124,31 @@ struct SubjectWindows<A> {
     watermark_us: i64,
     /// Windows that end here or before never fire again, lateness or not.
     final_us: i64,
+    /// The mark since which these two are ahead of what the last marks alone give.
+    ahead_since: Option<u64>,
     series: SmallVec<[Series<A>; 5]>,
     /// Windows that fired and may yet be corrected: end, revision, whether a correction is due.
     correctable: VecDeque<Correctable>,
 }
 
+/// A device's last mark.
 struct Source {
     device: u64,
-    progress_us: i64,
-    idle_since: Option<i64>,
+    promised_us: i64,
+    idle: bool,
 }
 
 struct Series<A> {
     signal: SignalId,
     panes: VecDeque<Pane<A>>,
+    /// The room of a pane that was let go, for the next one.
+    spare: Vec<Fingerprint>,
 }
 
 struct Pane<A> {
     index: i64,
-    first_seq: u64,
+    /// From where a replay must begin to fill it again.
+    hold: u64,
     ingested_us: i64,
     aggregate: A,
     fingerprints: Vec<Fingerprint>,
@@ -204,6 +188,11 @@ impl<A: Aggregate> Windows<A> {
                     self.mark(item.lane, item.seq, &mark, fire);
                 }
             }
+            Body::Base(mark) => {
+                if self.signals.intersects(mark.signals) {
+                    self.base(item.lane, &mark);
+                }
+            }
             Body::Open { edge, .. } => {
                 self.edges.insert(item.lane, edge);
             }
@@ -214,12 +203,12 @@ impl<A: Aggregate> Windows<A> {
         }
     }
 
-    /// For each lane with open panes, the lowest sequence number in them: what a replay must begin with.
+    /// For each lane that has any, the lowest sequence number that a replay must begin with, see above.
     pub fn holds(&self) -> BTreeMap<Lane, u64> {
         let mut holds = BTreeMap::new();
         for ((lane, _), subject) in &self.subjects {
             let panes = subject.series.iter().flat_map(|series| &series.panes);
-            if let Some(first) = panes.map(|pane| pane.first_seq).min() {
+            if let Some(first) = panes.map(|pane| pane.hold).chain(subject.ahead_since).min() {
                 let hold = holds.entry(*lane).or_insert(first);
                 *hold = first.min(*hold);
             }
@@ -245,10 +234,10 @@ impl<A: Aggregate> Windows<A> {
             return;
         }
         if spec.first_end(pane) <= subject.watermark_us {
-            subject.correct(spec, pane);
-            self.counts.late += 1;
+            self.counts.late += u64::from(subject.correct(spec, pane));
         }
-        let Some(pane) = subject.series(reading.signal).pane(pane, seq) else {
+        let hold = subject.ahead_since.unwrap_or(seq);
+        let Some(pane) = subject.series(reading.signal).pane(pane, hold) else {
             self.counts.dropped_ahead += 1;
             return;
         };
@@ -256,7 +245,6 @@ impl<A: Aggregate> Windows<A> {
             self.counts.dropped_excess += 1;
             return;
         }
-        pane.first_seq = pane.first_seq.min(seq);
         pane.ingested_us = pane.ingested_us.max(reading.ingested_us);
         pane.digest = None;
         pane.fingerprints.push(reading.fingerprint);
@@ -272,20 +260,41 @@ impl<A: Aggregate> Windows<A> {
         if !subject.note(mark) {
             self.counts.sources_refused += 1;
         }
-        let Some(promise) = subject.promise() else {
-            // The last device is gone; it went idle, and all windows fired, before.
-            self.subjects.remove(&key);
-            return;
-        };
         let spec = self.windowing;
         let origin = Origin { lane, edge, seq, subject: mark.subject };
-        match promise {
-            Promise::Progress(watermark_us) => subject.advance(spec, watermark_us, origin, fire),
-            Promise::AllIdle(latest_us) => {
+        match subject.promise() {
+            Some(Promise::Progress(watermark_us)) => {
+                subject.advance(spec, watermark_us, origin, fire);
+                subject.compare(spec, watermark_us, seq);
+            }
+            Some(Promise::AllIdle(latest_us)) => {
                 let end_us = spec.last_end(spec.pane_of(latest_us));
                 subject.advance(spec, end_us, origin, fire);
-                subject.finish();
+                subject.finish(end_us);
             }
+            None => {
+                subject.advance(spec, i64::MAX, origin, fire);
+                self.subjects.remove(&key);
+            }
+        }
+    }
+
+    /// Takes one of the marks that were in force where the lane begins.
+    fn base(&mut self, lane: Lane, mark: &SourceMark) {
+        let subject = self.subjects.entry((lane, mark.subject)).or_default();
+        if !subject.note(mark) {
+            self.counts.sources_refused += 1;
+        }
+        // Set and not raised: the order of base marks says nothing.
+        match subject.promise() {
+            Some(Promise::Progress(watermark_us)) => {
+                (subject.watermark_us, subject.final_us) = (watermark_us, i64::MIN);
+            }
+            Some(Promise::AllIdle(latest_us)) => {
+                let spec = self.windowing;
+                subject.finish(spec.last_end(spec.pane_of(latest_us)));
+            }
+            None => {}
         }
     }
 }
@@ -310,6 +319,7 @@ impl<A> Default for SubjectWindows<A> {
             sources: SmallVec::new(),
             watermark_us: i64::MIN,
             final_us: i64::MIN,
+            ahead_since: None,
             series: SmallVec::new(),
             correctable: VecDeque::new(),
         }
@@ -319,42 +329,34 @@ impl<A> Default for SubjectWindows<A> {
 impl<A: Aggregate> SubjectWindows<A> {
     /// Writes down what a device promised; `false` if there are too many devices to follow it.
     fn note(&mut self, mark: &SourceMark) -> bool {
-        let at = self.sources.iter().position(|source| source.device == mark.device);
-        if mark.kind == MarkKind::Gone {
-            if let Some(at) = at {
-                self.sources.remove(at);
-            }
-            return true;
-        }
-        let source = match at {
-            Some(at) => &mut self.sources[at],
-            None if self.sources.len() == MAX_SOURCES_PER_SUBJECT => return false,
-            None => {
-                self.sources.push(Source {
-                    device: mark.device,
-                    progress_us: i64::MIN,
-                    idle_since: None,
-                });
-                let last = self.sources.len() - 1;
-                &mut self.sources[last]
+        let (time, idle) = match mark.kind {
+            MarkKind::Progress(time) => (time, false),
+            MarkKind::Idle(time) => (time, true),
+            MarkKind::Gone => {
+                self.sources.retain(|source| source.device != mark.device);
+                return true;
             }
         };
-        match mark.kind {
-            MarkKind::Progress(time) => {
-                source.progress_us = source.progress_us.max(time.micros());
-                source.idle_since = None;
-            }
-            MarkKind::Idle(time) => source.idle_since = Some(time.micros()),
-            MarkKind::Gone => {}
+        let source = Source { device: mark.device, promised_us: time.micros(), idle };
+        if let Some(known) = self.sources.iter_mut().find(|known| known.device == mark.device) {
+            *known = source;
+            return true;
         }
-        true
+        let room = self.sources.len() < MAX_SOURCES_PER_SUBJECT;
+        if room {
+            self.sources.push(source);
+        }
+        room
     }
 
     fn promise(&self) -> Option<Promise> {
-        let active = self.sources.iter().filter(|source| source.idle_since.is_none());
-        match active.map(|source| source.progress_us).min() {
+        let times = |idle| {
+            let sources = self.sources.iter().filter(move |source| source.idle == idle);
+            sources.map(|source| source.promised_us)
+        };
+        match times(false).min() {
             Some(lowest) => Some(Promise::Progress(lowest)),
-            None => self.sources.iter().filter_map(|s| s.idle_since).max().map(Promise::AllIdle),
+            None => times(true).max().map(Promise::AllIdle),
         }
     }
 
@@ -365,20 +367,22 @@ impl<A: Aggregate> SubjectWindows<A> {
             Some(at) if self.series[at].signal == signal => &mut self.series[at],
             at => {
                 let at = at.unwrap_or(self.series.len());
-                self.series.insert(at, Series { signal, panes: VecDeque::new() });
+                self.series.insert(at, Series::new(signal));
                 &mut self.series[at]
             }
         }
     }
 
     /// Marks the windows with this pane that have fired as due for correction, and those that ended
-    /// without a reading as due to fire.
-    fn correct(&mut self, spec: Windowing, pane: i64) {
+    /// without a reading as due to fire; `false` if all that have ended are final.
+    fn correct(&mut self, spec: Windowing, pane: i64) -> bool {
+        let mut any = false;
         let mut end_us = spec.first_end(pane);
         while end_us <= spec.last_end(pane) && end_us <= self.watermark_us {
             let open = end_us > self.final_us
                 && end_us.saturating_add(spec.lateness_us) > self.watermark_us;
             if open {
+                any = true;
                 match self.correctable.binary_search_by_key(&end_us, |window| window.end_us) {
                     Ok(at) => self.correctable[at].due = true,
                     Err(at) => {
@@ -390,6 +394,7 @@ impl<A: Aggregate> SubjectWindows<A> {
             }
             end_us += spec.slide_us;
         }
+        any
     }
 
     fn advance(
@@ -490,7 +495,9 @@ impl<A: Aggregate> SubjectWindows<A> {
         let done = |end_us: i64| end_us.saturating_add(spec.lateness_us) <= watermark_us;
         for series in &mut self.series {
             while series.panes.front().is_some_and(|pane| done(spec.last_end(pane.index))) {
-                series.panes.pop_front();
+                if let Some(pane) = series.panes.pop_front() {
+                    series.spare = pane.fingerprints;
+                }
             }
         }
         while self.correctable.front().is_some_and(|window| done(window.end_us)) {
@@ -498,17 +505,30 @@ impl<A: Aggregate> SubjectWindows<A> {
         }
     }
 
-    /// All windows have fired and are final.
-    fn finish(&mut self) {
-        self.final_us = self.watermark_us;
-        self.series.clear();
+    /// Finds out whether the watermark, or what is final, is ahead of what the last marks alone give.
+    fn compare(&mut self, spec: Windowing, promised_us: i64, seq: u64) {
+        let level = self.watermark_us == promised_us
+            && self.final_us.saturating_add(spec.lateness_us) <= self.watermark_us;
+        self.ahead_since = if level { None } else { self.ahead_since.or(Some(seq)) };
+    }
+
+    /// All windows that end here or before have fired and are final; of later ones nothing is kept.
+    fn finish(&mut self, end_us: i64) {
+        self.watermark_us = end_us;
+        self.final_us = end_us;
+        self.ahead_since = None;
         self.correctable.clear();
+        self.series.clear();
     }
 }
 
 impl<A: Aggregate> Series<A> {
+    fn new(signal: SignalId) -> Self {
+        Self { signal, panes: VecDeque::new(), spare: Vec::new() }
+    }
+
     #[inline]
-    fn pane(&mut self, index: i64, seq: u64) -> Option<&mut Pane<A>> {
+    fn pane(&mut self, index: i64, hold: u64) -> Option<&mut Pane<A>> {
         // Nearly always the newest pane or the one before it.
         let mut at = self.panes.len();
         while at > 0 && self.panes[at - 1].index > index {
@@ -520,12 +540,14 @@ impl<A: Aggregate> Series<A> {
         if self.panes.len() >= MAX_PANES_PER_SERIES {
             return None;
         }
+        let mut fingerprints = std::mem::take(&mut self.spare);
+        fingerprints.clear();
         let pane = Pane {
             index,
-            first_seq: seq,
+            hold,
             ingested_us: i64::MIN,
             aggregate: A::default(),
-            fingerprints: Vec::new(),
+            fingerprints,
             digest: None,
         };
         self.panes.insert(at, pane);

@@ -137,7 +137,13 @@ impl Committer {
     fn commit(&mut self, end: &EpochEnd, finished: Vec<WorkerEpoch>) -> Result<(), CommitterError> {
         self.note_lanes(end, &finished);
         self.note_counts(&finished);
-        let windows = finished.into_iter().flat_map(|result| result.windows).collect();
+        let (mut windows, mut episodes, mut rollups) = (Vec::new(), Vec::new(), Vec::new());
+        for result in finished {
+            windows.extend(result.windows);
+            episodes.extend(result.episodes);
+            rollups.extend(result.rollups);
+        }
+        self.tally.lock().revise(episodes, rollups);
         let mut draft = self.draft(windows)?;
         for lane in &end.lanes {
             if let Some(progress) = self.lanes.get(&lane.lane) {
@@ -347,7 +353,7 @@ impl Draft {
 fn trace_commit(lanes: &[LaneEnd], first_leaf: u64, leaves: usize) {
     for lane in lanes {
         if let Some(parent) = &lane.traceparent {
-            let span = tracing::info_span!("fog.commit", first_leaf, leaves);
+            let span = tracing::info_span!(names::span::FOG_COMMIT, first_leaf, leaves);
             trace::set_parent(&span, parent);
             let _entered = span.enter();
         }

@@ -347,7 +347,7 @@ impl Ingest {
         let mut items = Items::default();
         items.push_open(end.lane, &end.edge, self.feed.workers());
         for mark in base {
-            items.push(end.lane, end.through, Entry::Mark(mark), self.pane_us);
+            items.push_base(end.lane, mark);
         }
         self.feed.send(end.lane, items)
     }
@@ -357,8 +357,11 @@ impl Ingest {
         end: &mut LaneEnd,
         batch: Batch,
     ) -> Result<(), haar_dataflow::runtime::Stopped> {
-        let span =
-            tracing::info_span!("fog.batch", entries = batch.entries.len(), bytes = batch.bytes());
+        let span = tracing::info_span!(
+            names::span::FOG_BATCH,
+            entries = batch.entries.len(),
+            bytes = batch.bytes()
+        );
         if let Some(parent) = &batch.traceparent {
             trace::set_parent(&span, parent);
         }

@@ -10,6 +10,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// The fog node of Haar: takes readings from edges, runs the pipelines, commits digests and flags.
+///
+/// Exit status: 0 stopped as told, 1 failed, 2 unusable command line or configuration, 130 stopped by a
+/// second signal.
 #[derive(Parser)]
 #[command(version)]
 struct Args {
@@ -23,7 +26,19 @@ struct Args {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match node(Args::parse()).await {
+    let args = Args::parse();
+    let config = match Config::load(&args.config) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("haar-fog: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    if args.check {
+        println!("{}: ok", args.config.display());
+        return ExitCode::SUCCESS;
+    }
+    match node(config).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
             eprintln!("haar-fog: {message}");
@@ -32,12 +47,7 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn node(args: Args) -> Result<(), String> {
-    let config = Config::load(&args.config).map_err(|error| error.to_string())?;
-    if args.check {
-        println!("{}: ok", args.config.display());
-        return Ok(());
-    }
+async fn node(config: Config) -> Result<(), String> {
     let telemetry = Telemetry::start(Settings {
         service: "haar-fog".to_owned(),
         log: config.telemetry.log.clone(),

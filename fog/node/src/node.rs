@@ -167,7 +167,8 @@ pub async fn start(
     );
     let readiness = Readiness::new();
     readiness.condition("dataflow").ready();
-    let router = Admin::router(&metrics, &readiness).merge(query::router(store));
+    let router =
+        Admin::router(&metrics, &readiness).merge(query::router(store, Arc::clone(&tally)));
     let (last_batch, drained) = (CancellationToken::new(), CancellationToken::new());
     let ingest_stop = last_batch.clone();
     let handle = tokio::runtime::Handle::current();

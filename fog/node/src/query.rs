@@ -3,18 +3,23 @@
 //! - `GET /log/checkpoint`, `/log/tile/…`: C2SP tlog-tiles. Commitments only; fit to be published.
 //! - `GET /v1/records/{index}`: the record behind a leaf, as JSON. Discloses; admin address only.
 //! - `GET /v1/proofs/{index}`: its proof file (C2SP tlog-proof with the opening).
+//! - `GET /v1/episodes`, `/v1/rollups`: [`haar_dataflow::rollup`], as JSON arrays.
 
+use crate::stats::Tally;
 use crate::store::Store;
-use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Json, Router};
 use haar_ledger::ReadError;
 use std::sync::Arc;
 
-pub(crate) fn router(store: Arc<Store>) -> Router {
+pub(crate) fn router(store: Arc<Store>, tally: Arc<Tally>) -> Router {
+    let rollups = Arc::clone(&tally);
     Router::new()
+        .route("/v1/episodes", get(move || async move { Json(tally.episodes()) }))
+        .route("/v1/rollups", get(move || async move { Json(rollups.rollups()) }))
         .route("/log/{*path}", get(resource))
         .route("/v1/records/{index}", get(record))
         .route("/v1/proofs/{index}", get(proof))

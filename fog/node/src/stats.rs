@@ -1,8 +1,9 @@
 //! What the node has done since it started, for views that poll it.
 
-use haar_schema::{Priority, Subject};
+use haar_dataflow::rollup::{Change, Episode, Rollup};
+use haar_schema::{Priority, Subject, Timestamp};
 use hdrhistogram::Histogram;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The flags that are kept for a view.
@@ -46,6 +47,8 @@ pub struct FogStats {
     pub latency_p99_ms: Option<u64>,
     /// The latest flags, oldest first.
     pub recent: Vec<RecentFlag>,
+    /// Episodes of the last day of event time that the node has seen.
+    pub episodes: usize,
 }
 
 /// A flag, for a view.
@@ -69,6 +72,8 @@ pub(crate) struct Tally(Mutex<Inner>);
 pub(crate) struct Inner {
     pub(crate) stats: FogStats,
     recent: VecDeque<RecentFlag>,
+    episodes: BTreeSet<Episode>,
+    rollups: BTreeMap<(String, Timestamp), u64>,
     latency_ms: Option<Histogram<u64>>,
 }
 
@@ -77,6 +82,8 @@ impl Tally {
         Self(Mutex::new(Inner {
             stats: FogStats::default(),
             recent: VecDeque::new(),
+            episodes: BTreeSet::new(),
+            rollups: BTreeMap::new(),
             // The bounds are constants that the histogram accepts; `None` would only lose a figure.
             latency_ms: Histogram::new_with_bounds(1, MAX_LATENCY_MS, 3).ok(),
         }))
@@ -96,12 +103,48 @@ impl Tally {
             latency_p50_ms: quantile(0.5),
             latency_p99_ms: quantile(0.99),
             recent: inner.recent.iter().cloned().collect(),
+            episodes: inner.episodes.len(),
             ..inner.stats.clone()
         }
     }
 }
 
+impl Tally {
+    /// Episodes of the last day of event time.
+    pub(crate) fn episodes(&self) -> Vec<Episode> {
+        self.lock().episodes.iter().cloned().collect()
+    }
+
+    /// Patients by flag and hour.
+    pub(crate) fn rollups(&self) -> Vec<Rollup> {
+        let inner = self.lock();
+        let rows = inner.rollups.iter();
+        rows.map(|((flag, hour), patients)| Rollup {
+            flag: flag.clone(),
+            hour: *hour,
+            patients: *patients,
+        })
+        .collect()
+    }
+}
+
 impl Inner {
+    /// Takes the changes of one epoch, of all workers: what no longer holds goes first.
+    pub(crate) fn revise(&mut self, episodes: Vec<Change<Episode>>, rollups: Vec<Change<Rollup>>) {
+        let (added, removed): (Vec<_>, Vec<_>) = episodes.into_iter().partition(|c| c.holds);
+        for change in removed {
+            self.episodes.remove(&change.fact);
+        }
+        self.episodes.extend(added.into_iter().map(|change| change.fact));
+        let (added, removed): (Vec<_>, Vec<_>) = rollups.into_iter().partition(|c| c.holds);
+        for Change { fact, .. } in removed {
+            self.rollups.remove(&(fact.flag, fact.hour));
+        }
+        for Change { fact, .. } in added {
+            self.rollups.insert((fact.flag, fact.hour), fact.patients);
+        }
+    }
+
     pub(crate) fn flag(&mut self, flag: RecentFlag) {
         if let Some(histogram) = &mut self.latency_ms {
             histogram.saturating_record(flag.latency_ms.max(1));

@@ -12,6 +12,7 @@
 use haar_ledger::{AppendError, Appended, Identity, OpenError as LogError, Record, SiteLog};
 use haar_schema::{EdgeId, WindowId};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -68,6 +69,12 @@ pub enum StoreError {
         #[source]
         error: Box<redb::DatabaseError>,
     },
+    /// redb found a page that contradicts itself, which it reports by panicking.
+    #[error("{path} is damaged. Restore it from a backup, or move it away to start a new log under a new key; `haar fsck --log` lists what is wrong", path = .path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+    },
     /// Reading or writing failed.
     #[error("the fog's database: {0}")]
     Database(#[from] redb::Error),
@@ -112,9 +119,15 @@ pub(crate) struct Store {
 impl Store {
     pub(crate) fn open(data_dir: &Path, identity: Identity) -> Result<Self, StoreError> {
         let path = data_dir.join(DATABASE_FILE);
-        let db = Database::create(&path).map_err(|error| match error {
-            redb::DatabaseError::DatabaseAlreadyOpen => StoreError::InUse { path: path.clone() },
-            error => StoreError::Open { path: path.clone(), error: Box::new(error) },
+        // redb checks pages with assertions; nothing of what it held is used after one failed.
+        std::panic::catch_unwind(AssertUnwindSafe(|| Self::open_sound(&path, identity)))
+            .unwrap_or(Err(StoreError::Damaged { path }))
+    }
+
+    fn open_sound(path: &Path, identity: Identity) -> Result<Self, StoreError> {
+        let db = Database::create(path).map_err(|error| match error {
+            redb::DatabaseError::DatabaseAlreadyOpen => StoreError::InUse { path: path.to_owned() },
+            error => StoreError::Open { path: path.to_owned(), error: Box::new(error) },
         })?;
         let db = Arc::new(db);
         let tx = db.begin_write().map_err(redb::Error::from)?;

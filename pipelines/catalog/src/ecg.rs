@@ -39,7 +39,8 @@ impl EcgDescription {
 
 /// Describes a window: its peaks, its rhythm, and what the model is to be given.
 pub(crate) fn describe(mv: &[f32], rate: SampleRate) -> EcgDescription {
-    let coverage = coverage(mv);
+    let since_first = mv.iter().position(|mv| mv.is_finite()).map_or(&[][..], |at| &mv[at..]);
+    let (coverage, continuity) = (coverage(mv), coverage(since_first));
     let reason = if coverage == 0.0 { Missing::NoData } else { Missing::TooFew };
     let mut features: Features = features(Family::Ecg, SignalSet::EMPTY)
         .into_iter()
@@ -49,6 +50,7 @@ pub(crate) fn describe(mv: &[f32], rate: SampleRate) -> EcgDescription {
     let quality = quality(mv, rate, &peaks).map(|quality| quality.index);
     let mut set = |name: &str, feature: Feature| features.insert(format!("ecg.{name}"), feature);
     set("coverage", Feature::value(coverage));
+    set("continuity", Feature::value(continuity));
     if let Some(index) = quality {
         set("quality", Feature::value(index));
     }
@@ -162,7 +164,7 @@ mod tests {
             assert!(description.peaks.is_empty() && description.inputs.is_empty());
             for (name, feature) in &description.features {
                 let expected = match name.as_str() {
-                    "ecg.coverage" => Feature::Value(0.0),
+                    "ecg.coverage" | "ecg.continuity" => Feature::Value(0.0),
                     _ => Feature::missing(Missing::NoData),
                 };
                 assert_eq!(*feature, expected, "{name}");
@@ -190,6 +192,17 @@ mod tests {
         let description = describe(&mv, RATE);
         assert!((value(&description, "ecg.heart_rate") - 75.0).abs() < 0.5);
         assert!(value(&description, "ecg.coverage") < 0.97);
+    }
+
+    #[test]
+    fn before_the_first_sample_is_no_gap() {
+        let mut mv = ecg(30, &steady(30, 0.8));
+        mv[..5_000].fill(f32::NAN);
+        let description = describe(&mv, RATE);
+        assert!(value(&description, "ecg.coverage") < 0.34);
+        assert_eq!(value(&description, "ecg.continuity"), 1.0);
+        mv.reverse();
+        assert!(value(&describe(&mv, RATE), "ecg.continuity") < 0.34);
     }
 
     #[test]

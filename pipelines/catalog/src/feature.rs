@@ -18,13 +18,18 @@ pub struct FeatureDoc {
 }
 
 /// Statistics of one scalar signal: suffix, unit (`@` stands for the signal's), meaning.
-const STATISTICS: [(&str, &str, &str); 6] = [
+const STATISTICS: [(&str, &str, &str); 7] = [
     ("mean", "@", "arithmetic mean of the readings"),
     ("min", "@", "smallest reading"),
     ("max", "@", "largest reading"),
     ("standard_deviation", "@", "sample standard deviation (n − 1); missing below 2 readings"),
     ("slope_per_min", "@/min", "least-squares slope; missing without two different times"),
     ("coverage", "1", "readings seen of those expected (`rate_hz` × size), at most 1"),
+    (
+        "continuity",
+        "1",
+        "readings seen of those expected in the time they span, at most 1: low where there are holes, but not at the beginning of a stay",
+    ),
 ];
 
 /// Signals that enter the early warning score.
@@ -42,7 +47,7 @@ const NEWS2: [(&str, &str, &str); 3] = [
     ("news2.score", "1", "NEWS2 total (RCP 2017); missing while a parameter is unknown"),
 ];
 
-const ECG: [(&str, &str, &str); 8] = [
+const ECG: [(&str, &str, &str); 9] = [
     ("ecg.heart_rate", "/min", "mean rate over all plausible RR intervals"),
     ("ecg.rmssd_ms", "ms", "root mean square of the differences of adjacent normal RR intervals"),
     ("ecg.sdnn_ms", "ms", "standard deviation (n − 1) of the normal RR intervals"),
@@ -54,6 +59,11 @@ const ECG: [(&str, &str, &str); 8] = [
     ),
     ("ecg.quality", "1", "signal-quality index, 0 (worthless) to 1"),
     ("ecg.coverage", "1", "samples received of those in the window"),
+    (
+        "ecg.continuity",
+        "1",
+        "samples received of those from the first one to the window's end: the beginning of a stay is no gap; 0 without one",
+    ),
     ("ecg.beats", "1", "R peaks found"),
 ];
 
@@ -67,7 +77,7 @@ const BEATS: [(&str, &str, &str); 5] = [
 
 /// Features of a window of that family over these signals, in a fixed order.
 ///
-/// `vitals`: six statistics of each scalar signal, and NEWS2 if one of its signals is there. `ecg`:
+/// `vitals`: seven statistics of each scalar signal, and NEWS2 if one of its signals is there. `ecg`:
 /// rhythm and quality, and `beats.*` from the model.
 pub fn features(family: Family, signals: SignalSet) -> Vec<FeatureDoc> {
     match family {
@@ -109,13 +119,13 @@ fn row((name, unit, meaning): &(&str, &str, &str)) -> FeatureDoc {
 /// The names that the rules of one definition may use.
 pub(crate) struct Vocabulary {
     known: Vec<FeatureDoc>,
-    signals_are_known: bool,
 }
 
 impl Vocabulary {
     /// `signals_are_known`: the list of signals has no mistake. If it has, a feature of a signal that is
     /// not in the list is no second mistake.
     pub(crate) fn new(family: Option<Family>, signals: SignalSet, signals_are_known: bool) -> Self {
+        let signals = if signals_are_known { signals } else { SignalId::all().collect() };
         let known = match family {
             Some(family) => features(family, signals),
             None => [Family::Vitals, Family::Ecg]
@@ -123,7 +133,7 @@ impl Vocabulary {
                 .flat_map(|family| features(*family, signals))
                 .collect(),
         };
-        Self { known, signals_are_known }
+        Self { known }
     }
 
     /// Accepts a name, or says what is wrong with it and what to write.
@@ -144,7 +154,6 @@ impl Vocabulary {
             .filter(|_| !names().any(|known| known.split('.').next() == Some(signal)))
             .filter(|id| vitals([*id].into_iter().collect()).iter().any(|doc| doc.name == name));
         match undeclared {
-            Some(_) if !self.signals_are_known => Ok(()),
             Some(_) => Err((
                 format!("`{name}` needs the signal `{signal}`, which this pipeline does not have"),
                 Some(format!("add a `[[signals]]` with `name = \"{signal}\"`")),

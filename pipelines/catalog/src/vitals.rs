@@ -75,6 +75,8 @@ fn statistics(
     add("slope_per_min", moments.slope_per_s().map(|slope| slope * 60.0));
     // No reading is known to be none: coverage is zero then, and not missing.
     add("coverage", Some(coverage(moments.count(), rate, window.size_us)));
+    let spanned = moments.evenly_spaced(rate.hz());
+    add("continuity", spanned.map(|expected| (moments.count() as f64 / expected).min(1.0)));
 }
 
 /// Readings seen of those expected, at most 1. A signal that is expected less than once a window is

@@ -116,6 +116,18 @@ impl Moments {
         Some((squares.max(0.0) / (n - 1.0)).sqrt())
     }
 
+    /// How many evenly spaced values, `1 / rate_hz` seconds apart, would have times as far spread as
+    /// these: as many as there are for an unbroken run, more for one with holes. From the variance of n
+    /// points at distance d, d²(n² − 1)/12. `None` without values.
+    pub fn evenly_spaced(&self, rate_hz: f64) -> Option<f64> {
+        if self.count == 0 {
+            return None;
+        }
+        let n = self.count as f64;
+        let variance = self.seconds_squares / n - (self.seconds / n) * (self.seconds / n);
+        Some((12.0 * variance.max(0.0) * rate_hz * rate_hz + 1.0).sqrt())
+    }
+
     /// Least-squares slope in units per second; `None` without two different times.
     pub fn slope_per_s(&self) -> Option<f64> {
         let n = self.count as f64;
@@ -130,6 +142,21 @@ impl Moments {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn holes_show_in_the_spread_of_times() {
+        let of = |seconds: &[i64]| {
+            let mut moments = Moments::default();
+            seconds.iter().for_each(|second| moments.add(second * 1_000_000, 1.0));
+            moments.evenly_spaced(1.0)
+        };
+        assert_eq!(of(&[]), None);
+        assert_eq!(of(&[7]), Some(1.0));
+        let run: Vec<i64> = (50..60).rev().collect();
+        assert!((of(&run).unwrap() - 10.0).abs() < 1e-9);
+        let holed: Vec<i64> = (0..5).chain(55..60).collect();
+        assert!(of(&holed).unwrap() > 60.0);
+    }
 
     #[test]
     fn of_nothing_and_of_one() {

@@ -48,12 +48,10 @@ pub mod span {
     pub const EDGE_BATCH: &str = "edge.batch";
     /// The fog takes a batch; child of [`EDGE_BATCH`].
     pub const FOG_BATCH: &str = "fog.batch";
-    /// From the first batch of an epoch until the dataflow has passed it.
-    pub const FOG_EPOCH: &str = "fog.epoch";
     /// Leaves, facts and positions of an epoch go to the site log in one transaction.
     pub const FOG_COMMIT: &str = "fog.commit";
     /// All of them.
-    pub const ALL: &[&str] = &[EDGE_BATCH, FOG_BATCH, FOG_EPOCH, FOG_COMMIT];
+    pub const ALL: &[&str] = &[EDGE_BATCH, FOG_BATCH, FOG_COMMIT];
 }
 
 /// From a hundred microseconds to ten seconds: a commit on a fast disk, and on one that is ill.
@@ -119,7 +117,6 @@ metrics! {
     FOG_INGEST_TO_FLAG_SECONDS Histogram "haar_fog_ingest_to_flag_seconds" "s" [] LATENCY_S, "From the ingest time of the reading that closed a window to its flag's commit.";
     FOG_LEAVES Gauge "haar_fog_log_leaves" "1" [] &[], "Leaves in the site log.";
     FOG_LOG_BYTES Counter "haar_fog_log_bytes_total" "By" [] &[], "Bytes of records committed to the site log.";
-    FOG_OPEN_WINDOWS Gauge "haar_fog_open_windows" "1" [] &[], "Windows that wait for their watermark.";
 }
 
 #[cfg(test)]

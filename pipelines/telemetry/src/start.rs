@@ -68,8 +68,8 @@ impl Telemetry {
     /// # Errors
     /// If a setting cannot be used, or telemetry was started before.
     pub fn start(settings: Settings) -> Result<Self, StartError> {
-        let filter = settings
-            .log
+        // The exporters' own notes are no news of a node; directives of the caller come after and win.
+        let filter = format!("opentelemetry=warn,opentelemetry_sdk=warn,{}", settings.log)
             .parse::<EnvFilter>()
             .map_err(|error| StartError::Filter { filter: settings.log.clone(), error })?;
         let lines = tracing_subscriber::fmt::layer()

@@ -9,6 +9,7 @@
 mod outcome;
 mod pki;
 mod report;
+mod script;
 mod view;
 
 use crate::failure::Failure;
@@ -40,6 +41,10 @@ const SETTLE: Duration = Duration::from_secs(20);
 const RATE_OVER: Duration = Duration::from_secs(2);
 /// The demo's edge, as its certificate names it.
 const EDGE: &str = "demo-edge";
+/// What the simulated ward says of itself, in the demo's folder.
+const TRUTH: &str = "truth.jsonl";
+/// Log lines shown unless it is said otherwise. The broker calls every client that leaves an error.
+const LOG: &str = "warn,rumqttd=off";
 /// The demo's log.
 const ORIGIN: &str = "haar.invalid/demo";
 
@@ -70,9 +75,9 @@ pub struct Args {
     /// Send traces there by OTLP over HTTP, such as http://127.0.0.1:4318.
     #[arg(long, value_name = "URL")]
     otlp: Option<String>,
-    /// Which log lines to show: a level, or directives.
-    #[arg(long, default_value = "warn")]
-    log: String,
+    /// Which log lines to show: a level, or directives [default: warnings, without the broker's].
+    #[arg(long, value_name = "FILTER")]
+    log: Option<String>,
 }
 
 /// Runs the command.
@@ -81,7 +86,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     runtime.block_on(async {
         let telemetry = Telemetry::start(Settings {
             service: "haar-demo".to_owned(),
-            log: args.log.clone(),
+            log: args.log.clone().unwrap_or_else(|| LOG.to_owned()),
             json: false,
             otlp_endpoint: args.otlp.clone(),
         })?;
@@ -105,6 +110,7 @@ async fn demo(args: &Args) -> Result<(), Failure> {
         edge,
         fog,
         names: played.names,
+        is_ward: args.wfdb.is_none(),
         origin: ORIGIN,
     };
     outcome::conclude(done)
@@ -114,7 +120,13 @@ fn directory(args: &Args) -> Result<PathBuf, Failure> {
     match &args.dir {
         Some(dir) => {
             std::fs::create_dir_all(dir)
-                .map_err(|error| Failure::new(format!("--dir {}: {error}", dir.display())))?;
+                .and_then(|()| tempfile::tempfile_in(dir).map(drop))
+                .map_err(|error| {
+                    let dir = dir.display();
+                    Failure::usage(format!(
+                        "--dir {dir} cannot be written: {error}; name another folder"
+                    ))
+                })?;
             Ok(dir.clone())
         }
         // Kept: the proof and the report are what the demo is for.
@@ -140,7 +152,7 @@ impl Source {
             let scenario = Scenario::demo(args.seed, args.patients);
             let ward = Ward::new(args.seed, args.patients, pace.start, scenario)
                 .map_err(Failure::usage)?;
-            let truth = BufWriter::new(std::fs::File::create(dir.join("truth.jsonl"))?);
+            let truth = BufWriter::new(std::fs::File::create(dir.join(TRUTH))?);
             return Ok(Self::Ward { ward: Box::new(ward), truth, pace });
         };
         let recordings = Recordings::open(path).map_err(Failure::usage)?;
@@ -210,17 +222,12 @@ impl Parts {
         let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let pki = pki::Pki::make(&dir.join("pki"), "localhost", EDGE)?;
         let key_file = dir.join("pseudonym.key");
-        let key = match std::fs::read(&key_file) {
-            // The second run in a directory: patients keep their pseudonyms.
-            Ok(key) => key,
-            Err(_) => {
-                let mut key = vec![0; 32];
-                getrandom::fill(&mut key)
-                    .map_err(|error| Failure::new(format!("no random bytes: {error}")))?;
-                pki::write_secret(&key_file, &key)?;
-                key
-            }
-        };
+        // A new one each time: event time begins before now, so a second run in a directory overlaps the
+        // first, and the first one's patients would find all their windows closed.
+        let mut key = vec![0; 32];
+        getrandom::fill(&mut key)
+            .map_err(|error| Failure::new(format!("no random bytes: {error}")))?;
+        pki::write_secret(&key_file, &key)?;
         let broker = Broker::start()?;
         let (stop_edge, stop_fog) = (CancellationToken::new(), CancellationToken::new());
         let fog_config = haar_fog::Config {

@@ -1,6 +1,7 @@
 //! What the demo found: checks, proofs, summary, report.
 
 use super::report::{self, FlagEntry, Latency, ProofState, Report, Summary};
+use super::script::{self, Score};
 use crate::failure::Failure;
 use haar_edge::EdgeStats;
 use haar_fog::{DATABASE_FILE, FogStats};
@@ -13,6 +14,9 @@ use std::path::{Path, PathBuf};
 /// The most flags whose proofs are made and checked; the log's fsck covers the rest.
 const MAX_PROVEN: usize = 10_000;
 
+/// How wide the summary is.
+const COLUMNS: usize = 100;
+
 /// A finished run.
 pub struct Done<'a> {
     pub dir: &'a Path,
@@ -22,6 +26,8 @@ pub struct Done<'a> {
     pub edge: EdgeStats,
     pub fog: FogStats,
     pub names: BTreeMap<Subject, String>,
+    /// Whether a simulated ward was played, which leaves a truth file.
+    pub is_ward: bool,
     pub origin: &'a str,
 }
 
@@ -45,6 +51,9 @@ struct Contents {
 pub fn conclude(done: Done<'_>) -> Result<(), Failure> {
     let contents = read(&done)?;
     print(&done, &contents);
+    if done.is_ward {
+        print_score(&script::score(&done.dir.join(super::TRUTH), &contents.flags, &done.names)?);
+    }
     let report_file = done.dir.join("report.html");
     let faults = faults(&done, &contents);
     let label = |subject| done.names.get(&subject).cloned().unwrap_or_else(|| "unknown".to_owned());
@@ -60,14 +69,13 @@ pub fn conclude(done: Done<'_>) -> Result<(), Failure> {
     });
     std::fs::write(&report_file, page)?;
     println!("\nreport    {}", report_file.display());
+    // The path of this very program: the lines work when they are pasted, installed or not.
+    let haar = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("haar"));
+    let haar = quoted(&haar);
     if let Some(proof) = proof {
-        println!("a proof   haar verify {} --key {vkey}", proof.display());
-        println!(
-            "          (with cargo: cargo run --release -- verify {} --key {vkey})",
-            proof.display()
-        );
+        println!("a proof   {haar} verify {} --key '{vkey}'", quoted(&proof));
     }
-    println!("the log   haar fsck --log {} --key {vkey}", log.display());
+    println!("the log   {haar} fsck --log {} --key '{vkey}'", quoted(&log));
     if faults.is_empty() {
         println!("\nnothing lost, every proof holds");
         Ok(())
@@ -123,11 +131,15 @@ fn read(done: &Done<'_>) -> Result<Contents, Failure> {
     for index in 0..snapshot.size() {
         let record = snapshot.record(index)?;
         if record.kind != LeafKind::FlaggedEvent {
-            digests.push(WindowDigest::from_json(&record.body)?);
+            let digest = WindowDigest::from_json(&record.body)?;
+            if done.names.contains_key(&digest.key.subject) {
+                digests.push(digest);
+            }
             continue;
         }
         let event = FlaggedEvent::from_json(&record.body)?;
-        if flags.len() >= MAX_PROVEN {
+        // An earlier run in the same folder had other pseudonyms; fsck covers what it left.
+        if flags.len() >= MAX_PROVEN || !done.names.contains_key(&event.key.subject) {
             continue;
         }
         let text = snapshot.prove(index)?.to_text();
@@ -167,7 +179,7 @@ fn summary(done: &Done<'_>, contents: &Contents) -> Summary {
     Summary {
         readings: done.edge.readings,
         windows: fog.windows.values().sum(),
-        flags: fog.flags.values().sum(),
+        flags: contents.flags.len() as u64,
         bytes_in: done.edge.bytes,
         bytes_committed: fog.bytes_committed,
         latency_ms: fog
@@ -198,14 +210,13 @@ fn print(done: &Done<'_>, contents: &Contents) {
         "              {} corrections, {late} readings too late for every window",
         fog.corrections
     );
-    println!("flags         {} flagged windows", contents.flags.len());
+    println!("flags         {} flagged windows in {} episodes", contents.flags.len(), fog.episodes);
     print_flags(done, contents);
-    println!(
-        "bytes         {} in, {} committed upstream: {:.0} : 1",
-        edge.bytes,
-        fog.bytes_committed,
-        edge.bytes as f64 / (fog.bytes_committed.max(1)) as f64
-    );
+    print!("bytes         {} in, {} committed upstream", edge.bytes, fog.bytes_committed);
+    match fog.bytes_committed {
+        0 => println!(),
+        committed => println!(", {:.0} : 1", edge.bytes as f64 / committed as f64),
+    }
     match (fog.latency_p50_ms, fog.latency_p99_ms) {
         (Some(p50), Some(p99)) => {
             println!("latency       p50 {p50} ms, p99 {p99} ms from reading to committed flag");
@@ -213,6 +224,45 @@ fn print(done: &Done<'_>, contents: &Contents) {
         _ => println!("latency       no flag, so none"),
     }
     println!("site log      {} leaves, origin {}", contents.size, done.origin);
+}
+
+/// What the ward's script did, and what was flagged of it.
+fn print_score(score: &Score) {
+    let Score { found, missing, false_alarms } = score;
+    let expected = found + missing.len();
+    println!("expected      {found} of the {expected} flags that the ward's script calls for");
+    if !missing.is_empty() {
+        println!("              not raised, or not yet:");
+        print_wrapped("                ", missing);
+    }
+    println!(
+        "              flagged windows of patients to whom nothing had happened: {false_alarms}"
+    );
+}
+
+/// Prints words with commas between in lines of at most [`COLUMNS`], the second and later ones indented
+/// as far as `head` is long.
+fn print_wrapped(head: &str, words: &[String]) {
+    let indent = " ".repeat(head.chars().count());
+    let mut line = head.to_owned();
+    for (index, word) in words.iter().enumerate() {
+        if line.chars().count() + word.chars().count() >= COLUMNS && index > 0 {
+            println!("{}", line.trim_end());
+            line.clone_from(&indent);
+        }
+        line.push_str(word);
+        if index + 1 < words.len() {
+            line.push_str(", ");
+        }
+    }
+    println!("{line}");
+}
+
+/// A path as a shell reads it back.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+".contains(&byte);
+    if text.bytes().all(is_plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
 /// Flagged windows by flag and patient, as a table.
@@ -227,6 +277,6 @@ fn print_flags(done: &Done<'_>, contents: &Contents) {
     for ((std::cmp::Reverse(priority), flag), row) in counts {
         let cells: Vec<String> =
             row.iter().map(|(patient, count)| format!("{patient} ×{count}")).collect();
-        println!("  {:<12} {flag:<28} {}", priority.as_str(), cells.join(", "));
+        print_wrapped(&format!("  {:<12}{flag:<29} ", priority.as_str()), &cells);
     }
 }

@@ -129,6 +129,24 @@ fn gaps_are_a_technical_flag_and_no_clinical_one() {
     let decision = decide(&with(&[(SignalId::SPO2, few)]));
     assert_eq!(flags(&decision), ["sensor-gaps"]);
     assert_eq!(decision.raised[0].priority, Priority::Low);
+
+    // Both signals of the monitor have a hole of forty seconds.
+    let mut holed = Moments::default();
+    for second in (0..10).chain(50..60) {
+        holed.add(second * 1_000_000, 70.0);
+    }
+    let monitor = |moments| [(SignalId::HEART_RATE, moments), (SignalId::SPO2, moments)];
+    assert!(flags(&decide(&with(&monitor(holed)))).contains(&"sensor-gaps"));
+}
+
+#[test]
+fn the_beginning_of_a_stay_is_no_gap() {
+    let mut begun = Moments::default();
+    for second in 50..60 {
+        begun.add(second * 1_000_000, 97.0);
+    }
+    let decision = decide(&[(SignalId::HEART_RATE, begun), (SignalId::SPO2, begun)]);
+    assert_eq!(flags(&decision), [""; 0]);
 }
 
 #[test]
@@ -167,6 +185,10 @@ fn without_readings_nothing_is_known() {
             (
                 "hypotension",
                 "systolic.mean",
+            ),
+            (
+                "sensor-gaps",
+                "heart_rate.continuity spo2.continuity",
             ),
         ]
     "#]]
@@ -218,6 +240,7 @@ fn rhythm(changes: &[(&str, f64)]) -> Features {
         ("ecg.rr_irregularity", -2.4),
         ("ecg.quality", 0.9),
         ("ecg.coverage", 1.0),
+        ("ecg.continuity", 1.0),
         ("ecg.beats", 36.0),
         ("beats.fraction_n", 1.0),
         ("beats.fraction_v", 0.0),
@@ -233,7 +256,7 @@ fn rhythm(changes: &[(&str, f64)]) -> Features {
 #[test]
 fn rhythms_raise_their_flags() {
     let pipeline = pipeline("ecg-rhythm");
-    let cases: [(&str, Values, &[&str]); 9] = [
+    let cases: [(&str, Values, &[&str]); 10] = [
         ("sinus", &[], &[]),
         ("fibrillation", &[("ecg.rr_irregularity", -0.9)], &["possible-atrial-fibrillation"]),
         (
@@ -250,7 +273,8 @@ fn rhythms_raise_their_flags() {
         ("noise", &[("ecg.rr_irregularity", -0.9), ("ecg.quality", 0.1)], &["ecg-quality-low"]),
         ("fast", &[("ecg.heart_rate", 160.0)], &["tachycardia"]),
         ("slow", &[("ecg.heart_rate", 35.0)], &["bradycardia"]),
-        ("lead off", &[("ecg.coverage", 0.2), ("ecg.quality", f64::NAN)], &["ecg-quality-low"]),
+        ("lead off", &[("ecg.continuity", 0.2), ("ecg.quality", f64::NAN)], &["ecg-quality-low"]),
+        ("just connected", &[("ecg.coverage", 0.2)], &[]),
     ];
     for (name, changes, expected) in cases {
         assert_eq!(flags(&pipeline.decide(&rhythm(changes))), expected, "{name}");

@@ -334,7 +334,7 @@ fn origin(episode: &Episode<'_>) -> Markup {
 fn measured(feature: &str, value: Feature) -> (String, &'static str) {
     let value = value.get().unwrap_or_default();
     let (stem, stat) = feature.rsplit_once('.').unwrap_or((feature, ""));
-    let is_share = stat == "coverage" || stat.contains("fraction");
+    let is_share = matches!(stat, "coverage" | "continuity") || stat.contains("fraction");
     let (value, unit) = match (stem, stat) {
         _ if is_share => (value * 100.0, "%"),
         ("news2", _) => (value, "points"),
