@@ -31,7 +31,7 @@ pub struct Args {
     /// Seconds of simulated time; 0 runs until Ctrl-C.
     #[arg(long, default_value_t = 600, value_parser = clap::value_parser!(u32).range(0..=i64::from(haar_simulator::scenario::MAX_EPISODE_S)))]
     seconds: u32,
-    /// What happens to whom (TOML, one [[episode]] each); without it, the demo's scenario.
+    /// What happens to whom (TOML, one `[[episode]]` each); without it, the demo's scenario.
     #[arg(long, value_name = "FILE")]
     scenario: Option<PathBuf>,
     /// Writes what really happened here, as JSON lines.

@@ -73,15 +73,15 @@ pub struct MonitorReading {
     /// Breaths per minute.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rr: Option<f64>,
-    /// Pressure in mm[Hg].
+    /// Pressure in `mm[Hg]`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nibp: Option<Pressure>,
-    /// Temperature in [degF].
+    /// Temperature in `[degF]`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub temp: Option<f64>,
 }
 
-/// Non-invasive pressure in mm[Hg].
+/// Non-invasive pressure in `mm[Hg]`.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize)]
 pub struct Pressure {
     /// Systolic.

@@ -25,9 +25,9 @@ pub struct Vitals {
     pub spo2: f64,
     /// Breaths per minute.
     pub respiration_rate: f64,
-    /// Systolic pressure in mm[Hg].
+    /// Systolic pressure in `mm[Hg]`.
     pub systolic: f64,
-    /// Diastolic pressure in mm[Hg].
+    /// Diastolic pressure in `mm[Hg]`.
     pub diastolic: f64,
     /// Temperature in Cel.
     pub temperature: f64,

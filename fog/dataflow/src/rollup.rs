@@ -212,8 +212,11 @@ mod tests {
         }))
     }
 
-    /// What holds after each of these epochs: episodes as (patient, start, end, windows) and patients by flag.
-    fn facts(epochs: Vec<Vec<Conclusion>>, workers: usize) -> Vec<(Vec<(u8, i64, i64, u64)>, u64)> {
+    /// Episodes as (patient, start, end, windows), and patients over all flags.
+    type Facts = (Vec<(u8, i64, i64, u64)>, u64);
+
+    /// What holds after each of these epochs.
+    fn facts(epochs: Vec<Vec<Conclusion>>, workers: usize) -> Vec<Facts> {
         let changes = Arc::new(Mutex::new(Vec::new()));
         let (sink, count) = (Arc::clone(&changes), epochs.len());
         timely::execute(timely::Config::process(workers), move |worker| {

@@ -80,7 +80,7 @@ macro_rules! signals {
         }),*];
 
         impl SignalId {
-            $(#[doc = concat!($title, ": ", $display, ", in ", $unit, ".")]
+            $(#[doc = concat!($title, ": ", $display, ", in `", $unit, "`.")]
             pub const $constant: Self = Self($id);)*
         }
     };
