@@ -372,13 +372,19 @@ mod tests {
                 .zip(noise())
                 .map(|(v, n)| v + 0.05 * n)
                 .collect();
-            let peaks = detect(&plain, 250.0);
+            // Whether a beat is there that the end of the slice cuts off, rounding may decide.
+            let whole = |mv: &[f32]| {
+                let mut peaks = detect(mv, 250.0);
+                peaks.retain(|peak| peak + 25 < mv.len());
+                peaks
+            };
+            let peaks = whole(&plain);
             // A power of two loses no digit; an offset loses a few, far below the noise.
             let gain = 2.0_f32.powi(power);
             let scaled: Vec<f32> = plain.iter().map(|v| v * gain).collect();
-            prop_assert_eq!(&detect(&scaled, 250.0), &peaks);
+            prop_assert_eq!(&whole(&scaled), &peaks);
             let shifted: Vec<f32> = plain.iter().map(|v| v + offset).collect();
-            let moved = detect(&shifted, 250.0);
+            let moved = whole(&shifted);
             prop_assert_eq!(moved.len(), peaks.len());
             prop_assert!(moved.iter().zip(&peaks).all(|(a, b)| a.abs_diff(*b) <= 1));
         }
