@@ -1,4 +1,4 @@
-//! `haar train`: trains a model from recordings, with the metrics of patients held out.
+//! `haar train beats`: the classifier of heart beats.
 
 use crate::failure::Failure;
 use haar_inference::train::{About, Progress, TrainSettings, Trained, beats};
@@ -10,23 +10,10 @@ use std::time::Instant;
 /// Where a training stands, beside the model; deleted when it is done.
 const RESUME: &str = "resume.safetensors";
 
-/// Train a model from recordings.
-#[derive(Debug, clap::Args)]
-pub struct Args {
-    #[command(subcommand)]
-    task: Task,
-}
-
-#[derive(Debug, clap::Subcommand)]
-enum Task {
-    /// Classify heart beats of a single-lead ECG (AAMI classes N, S, V, F, Q).
-    Beats(BeatsArgs),
-}
-
 /// Reads WFDB recordings with `.atr` annotations, measures by folds of patients, trains on all, and writes
 /// manifest.toml, weights.safetensors and CARD.md. Broken off, it goes on when the same command is given again.
 #[derive(Debug, clap::Args)]
-struct BeatsArgs {
+pub(super) struct Args {
     /// Folder of WFDB recordings.
     #[arg(long)]
     data: PathBuf,
@@ -69,14 +56,13 @@ struct BeatsArgs {
 }
 
 /// Runs the command.
-pub fn run(args: Args) -> Result<(), Failure> {
-    let Task::Beats(args) = args.task;
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let begin = Instant::now();
     std::fs::create_dir_all(&args.out)
         .map_err(|error| Failure::new(format!("cannot make {}: {error}", args.out.display())))?;
     let resume = args.out.join(RESUME);
-    let trained = train(&args, &resume)?;
-    let manifest = trained.write(&args.out, &about(&args))?;
+    let trained = train(args, &resume)?;
+    let manifest = trained.write(&args.out, &about(args))?;
     std::fs::remove_file(&resume)
         .map_err(|error| Failure::new(format!("cannot delete {}: {error}", resume.display())))?;
     // What was written is what will be loaded: say its name only after it was.
@@ -96,7 +82,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     Ok(())
 }
 
-fn train(args: &BeatsArgs, resume: &Path) -> Result<Trained, Failure> {
+fn train(args: &Args, resume: &Path) -> Result<Trained, Failure> {
     let settings = TrainSettings {
         seed: args.seed,
         epochs: args.epochs,
@@ -142,7 +128,7 @@ fn train(args: &BeatsArgs, resume: &Path) -> Result<Trained, Failure> {
     Ok(trained?)
 }
 
-fn about(args: &BeatsArgs) -> About {
+fn about(args: &Args) -> About {
     let folder = args.data.file_name().unwrap_or_default().to_string_lossy();
     let mut command = format!(
         "haar train beats --data DIR --out DIR --seed {} --epochs {} --batch {} --learning-rate {} --folds {}",

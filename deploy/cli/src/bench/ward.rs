@@ -1,26 +1,13 @@
-//! `haar bench`: speed, each job as a peer does it, so that a ratio can be taken in the same minute.
+//! `haar bench ward`: sliding windows over vitals.
 
 use crate::failure::Failure;
 use haar_dataflow::load;
 use serde_json::json;
 
-/// Measure speed.
-#[derive(clap::Args)]
-pub struct Args {
-    #[command(subcommand)]
-    job: Job,
-}
-
-#[derive(clap::Subcommand)]
-enum Job {
-    /// Sliding windows over a ward's vitals, in-process: the job of the peers' programs.
-    Ward(Ward),
-}
-
 /// Readings at 1 Hz per key, 1 % of them up to 5 s late; windows of 60 s sliding by 10 s; count, mean,
 /// extremes, deviation and slope. It is the production window operator that runs.
 #[derive(clap::Args)]
-struct Ward {
+pub(super) struct Args {
     /// Series: patients times five vitals.
     #[arg(long, default_value_t = 10_000)]
     keys: u64,
@@ -35,14 +22,8 @@ struct Ward {
     json: bool,
 }
 
-/// Runs the command.
-pub fn run(args: Args) -> Result<(), Failure> {
-    match args.job {
-        Job::Ward(ward) => run_ward(&ward),
-    }
-}
-
-fn run_ward(args: &Ward) -> Result<(), Failure> {
+/// Runs the job.
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let result = load::ward(args.keys, args.seconds, args.workers).map_err(Failure::usage)?;
     let elapsed_s = result.elapsed.as_secs_f64();
     let readings_per_s = result.readings as f64 / elapsed_s;

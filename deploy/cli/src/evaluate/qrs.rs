@@ -1,11 +1,10 @@
-//! `haar evaluate`: how good an analysis is on annotated recordings.
+//! `haar evaluate qrs`: R peaks against annotations.
 
 use std::collections::BTreeSet;
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use clap::Subcommand;
 use haar_recordings::wfdb::{Record, find_records, read_annotations};
 use haar_schema::SampleRate;
 use haar_signals::ecg::{Matches, detect_r_peaks, match_beats};
@@ -17,21 +16,8 @@ use crate::failure::Failure;
 /// A detection this near to an annotated beat is that beat (ANSI/AAMI EC57), in seconds.
 const TOLERANCE_S: f64 = 0.15;
 
-/// Hold an analysis against annotated recordings.
 #[derive(Debug, clap::Args)]
-pub struct Args {
-    #[command(subcommand)]
-    task: Task,
-}
-
-#[derive(Debug, Subcommand)]
-enum Task {
-    /// R-peak detection: all annotated beats from the first on, first lead, 150 ms tolerance.
-    Qrs(QrsArgs),
-}
-
-#[derive(Debug, clap::Args)]
-struct QrsArgs {
+pub(super) struct Args {
     /// Folder of WFDB records with `.atr` annotations, or one record.
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
@@ -44,13 +30,7 @@ struct QrsArgs {
 }
 
 /// Runs the task.
-pub fn run(args: Args) -> Result<(), Failure> {
-    match args.task {
-        Task::Qrs(args) => qrs(&args),
-    }
-}
-
-fn qrs(args: &QrsArgs) -> Result<(), Failure> {
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let paths = annotated_records(args)?;
     let progress = progress_bar(paths.len() as u64);
     let mut report = QrsReport::default();
@@ -70,7 +50,7 @@ fn qrs(args: &QrsArgs) -> Result<(), Failure> {
 }
 
 /// Records that have an `.atr`, and among them those that were asked for.
-fn annotated_records(args: &QrsArgs) -> Result<Vec<PathBuf>, Failure> {
+fn annotated_records(args: &Args) -> Result<Vec<PathBuf>, Failure> {
     let mut wanted: BTreeSet<&str> = args.records.iter().map(String::as_str).collect();
     let all = wanted.is_empty();
     let mut paths: Vec<PathBuf> = find_records(&args.data)?;
@@ -248,9 +228,9 @@ mod tests {
     use expect_test::expect;
     use haar_recordings::wfdb::{Format, write_record};
 
-    fn args(data: &Path, records: &[&str]) -> QrsArgs {
+    fn args(data: &Path, records: &[&str]) -> Args {
         let records = records.iter().map(|name| (*name).to_owned()).collect();
-        QrsArgs { data: data.to_owned(), records, json: true }
+        Args { data: data.to_owned(), records, json: true }
     }
 
     /// A folder with a record of one spike a second and an annotation file of two beats (at 250 and 500).

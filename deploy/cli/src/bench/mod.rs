@@ -1,0 +1,25 @@
+//! `haar bench`: speed, each job as a peer does it, so that a ratio can be taken in the same minute.
+
+mod ward;
+
+use crate::failure::Failure;
+
+/// Measure speed.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    job: Job,
+}
+
+#[derive(clap::Subcommand)]
+enum Job {
+    /// Sliding windows over a ward's vitals, in-process: the job of the peers' programs.
+    Ward(ward::Args),
+}
+
+/// Runs the command.
+pub fn run(args: Args) -> Result<(), Failure> {
+    match args.job {
+        Job::Ward(args) => ward::run(&args),
+    }
+}

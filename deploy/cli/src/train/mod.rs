@@ -1,0 +1,25 @@
+//! `haar train`: trains a model from recordings, with the metrics of patients held out.
+
+mod beats;
+
+use crate::failure::Failure;
+
+/// Train a model from recordings.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Task {
+    /// Classify heart beats of a single-lead ECG (AAMI classes N, S, V, F, Q).
+    Beats(beats::Args),
+}
+
+/// Runs the task.
+pub fn run(args: Args) -> Result<(), Failure> {
+    match args.task {
+        Task::Beats(args) => beats::run(&args),
+    }
+}
