@@ -146,7 +146,8 @@ mod tests {
             (sum - (x[0].narrow(1, 1, 1)? * 40.0)?.tanh()?)?.squeeze(1)
         };
         let explained =
-            integrated_gradients(&[input.clone()], &[input.zeros_like().unwrap()], f).unwrap();
+            integrated_gradients(std::slice::from_ref(&input), &[input.zeros_like().unwrap()], f)
+                .unwrap();
         assert!(explained.is_complete(), "{explained:?}");
     }
 }
