@@ -36,6 +36,7 @@ mod manifest;
 mod model;
 mod network;
 pub mod package;
+pub mod registry;
 pub mod statistics;
 pub mod train;
 pub mod training;
