@@ -28,6 +28,7 @@
 #![forbid(unsafe_code)]
 
 mod attribution;
+mod builtin;
 mod class;
 mod confusion;
 pub mod explain;
@@ -42,6 +43,7 @@ pub mod train;
 pub mod training;
 
 pub use attribution::{Attribution, MAX_ATTRIBUTION_STEPS};
+pub use builtin::{BUILTIN, Builtin};
 pub use class::BeatClass;
 pub use confusion::{ClassMetrics, Confusion};
 pub use input::{

@@ -143,9 +143,7 @@ impl History {
         let statement = Statement::parse(&text).map_err(malformed)?;
         let verifier = |key: &String| Some(Box::new(StandardVerifier::new(key).ok()?) as _);
         let verifiers = VerifierList::new(self.keys.iter().filter_map(verifier).collect());
-        let (good, _) = note
-            .verify(&verifiers)
-            .map_err(|_| HistoryError::Signature { number })?;
+        let (good, _) = note.verify(&verifiers).map_err(|_| HistoryError::Signature { number })?;
         let by: Vec<String> = good.iter().map(|signature| signature.name().to_owned()).collect();
         if by.is_empty() {
             return Err(HistoryError::Signature { number });

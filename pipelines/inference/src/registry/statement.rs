@@ -95,7 +95,9 @@ impl Statement {
     pub fn text(&self) -> String {
         let Self { number, previous, action, model, effective_us, reason } = self;
         let (previous, ModelRef { id, sha256 }) = (hex::encode(previous), model);
-        format!("{HEAD}\n{number}\n{previous}\n{action}\n{id}\n{sha256}\n{effective_us}\n{reason}\n")
+        format!(
+            "{HEAD}\n{number}\n{previous}\n{action}\n{id}\n{sha256}\n{effective_us}\n{reason}\n"
+        )
     }
 
     /// Reads the text of a note.

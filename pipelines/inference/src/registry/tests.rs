@@ -126,8 +126,7 @@ fn a_registry_keeps_models_and_decisions() {
 
     let mut history = registry.history(keys).unwrap();
     let mut notes = Vec::new();
-    for (action, model) in
-        [(Action::Shadow, &one), (Action::Promote, &one), (Action::Shadow, &two)]
+    for (action, model) in [(Action::Shadow, &one), (Action::Promote, &one), (Action::Shadow, &two)]
     {
         let next = history.next(action, model.clone(), 5, "for a test".into()).unwrap();
         notes.push(anna.sign(&next));
@@ -145,7 +144,10 @@ fn a_registry_keeps_models_and_decisions() {
     // A statement that is gone from the middle is missed; a model that was changed is not loaded.
     std::fs::remove_file(root.path().join("registry/statements/000002.note")).unwrap();
     let error = registry.history(keys).unwrap_err();
-    assert!(matches!(error, RegistryError::History(HistoryError::Missing { number: 2 })), "{error}");
+    assert!(
+        matches!(error, RegistryError::History(HistoryError::Missing { number: 2 })),
+        "{error}"
+    );
     let manifest = registry.folder(&one).join("manifest.toml");
     let text = std::fs::read_to_string(&manifest).unwrap().replace("version = 1", "version = 9");
     std::fs::write(&manifest, text).unwrap();
