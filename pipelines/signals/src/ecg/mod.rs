@@ -11,7 +11,7 @@ mod matching;
 mod quality;
 mod rr;
 
-pub use detect::{MIN_RATE_HZ, detect_r_peaks};
+pub use detect::{Detector, MIN_RATE_HZ, detect_r_peaks};
 pub use flutter::flutter_episodes;
 pub use matching::{Matches, match_beats};
 pub use quality::{Quality, coverage, quality};
