@@ -428,7 +428,8 @@ mod tests {
                 (0..m).all(|k| (series[i + k] - series[j + k]).abs() <= tolerance)
             };
             let starts = series.len() - 2;
-            (0..starts).flat_map(|i| (i + 1..starts).map(move |j| (i, j)))
+            (0..starts)
+                .flat_map(|i| (i + 1..starts).map(move |j| (i, j)))
                 .filter(|(i, j)| near(*i, *j))
                 .count() as f64
         };

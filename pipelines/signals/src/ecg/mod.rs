@@ -5,6 +5,7 @@
 //! [`RrSeries::nn`] takes out artefacts, and
 //! [`hrv`] measures what is left. [`match_beats`] holds a detector against annotations.
 
+mod delineate;
 mod detect;
 mod filter;
 mod flutter;
@@ -14,6 +15,10 @@ mod nn;
 mod quality;
 mod rr;
 
+pub use delineate::{
+    AFTER_S, Absent, BEFORE_S, Complex, Delineation, MAX_BRIDGED_S, MIN_WAVE_MV, Wave, delineate,
+    delineate_beat,
+};
 pub use detect::{MIN_RATE_HZ, detect_r_peaks};
 pub use flutter::flutter_episodes;
 pub use matching::{Matches, match_beats};

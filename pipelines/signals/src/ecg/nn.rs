@@ -209,9 +209,8 @@ struct Evidence {
 
 impl Evidence {
     fn new(ms: Vec<f64>, after_gap: &[bool]) -> Self {
-        let mut change: Vec<f64> = (0..ms.len())
-            .map(|i| if after_gap[i] { 0.0 } else { ms[i] - ms[i - 1] })
-            .collect();
+        let mut change: Vec<f64> =
+            (0..ms.len()).map(|i| if after_gap[i] { 0.0 } else { ms[i] - ms[i - 1] }).collect();
         let mut median = Vec::with_capacity(ms.len());
         running(&ms, MEDIAN_AROUND, |sorted| median.push(quantile(sorted, 0.5)));
         let mut distance: Vec<f64> = ms
@@ -379,8 +378,7 @@ mod tests {
 
     #[test]
     fn a_steady_rhythm_with_grain_has_no_artefacts() {
-        let paced: Vec<f64> =
-            (0..100).map(|i| if i % 7 == 0 { 808.0 } else { 800.0 }).collect();
+        let paced: Vec<f64> = (0..100).map(|i| if i % 7 == 0 { 808.0 } else { 800.0 }).collect();
         assert_eq!(artefacts(&paced), []);
         // A change of rate over some beats is none either.
         let faster: Vec<f64> = (0..100).map(|i| 1_000.0 - 4.0 * f64::from(i)).collect();
@@ -405,8 +403,10 @@ mod tests {
         let mut windows = RrWindows::new(10_000_000);
         let closed: Vec<RrWindow> =
             (0..26).filter_map(|beat| windows.push(500_000 + beat * 1_000_000)).collect();
-        let shown: Vec<(i64, usize)> =
-            closed.iter().map(|window| (window.start_us, window.intervals.intervals().len())).collect();
+        let shown: Vec<(i64, usize)> = closed
+            .iter()
+            .map(|window| (window.start_us, window.intervals.intervals().len()))
+            .collect();
         assert_eq!(shown, [(0, 9), (10_000_000, 10)]);
         assert_eq!(windows.push(3), None);
         assert_eq!(windows.close().map(|window| window.start_us), Some(20_000_000));
