@@ -1,6 +1,7 @@
 //! Features of vital signs and waveforms, as pure functions.
 //!
 //! - [`ecg`]: R peaks, RR intervals and rhythm statistics, signal quality.
+//! - [`lomb`]: spectra of unevenly spaced samples.
 //! - [`news2`]: the National Early Warning Score 2.
 //! - [`moments`]: mean, deviation, extremes and slope of a scalar series, mergeable.
 //!
@@ -9,5 +10,6 @@
 #![forbid(unsafe_code)]
 
 pub mod ecg;
+pub mod lomb;
 pub mod moments;
 pub mod news2;
