@@ -2,6 +2,7 @@
 //!
 //! - [`ecg`]: R peaks, RR intervals and rhythm statistics, signal quality.
 //! - [`news2`]: the National Early Warning Score 2.
+//! - [`ppg`]: pulses, perfusion, saturation, pulse arrival.
 //! - [`moments`]: mean, deviation, extremes and slope of a scalar series, mergeable.
 //!
 //! Samples are `f32` slices in which NaN means "no sample here". Nothing reads a clock, does I/O or
@@ -11,3 +12,5 @@
 pub mod ecg;
 pub mod moments;
 pub mod news2;
+pub mod ppg;
+pub mod respiration;
