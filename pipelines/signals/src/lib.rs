@@ -3,6 +3,7 @@
 //! - [`ecg`]: R peaks, RR intervals and rhythm statistics, signal quality.
 //! - [`lomb`]: spectra of unevenly spaced samples.
 //! - [`news2`]: the National Early Warning Score 2.
+//! - [`ppg`]: pulses, perfusion, saturation, pulse arrival.
 //! - [`moments`]: mean, deviation, extremes and slope of a scalar series, mergeable.
 //!
 //! Samples are `f32` slices in which NaN means "no sample here". Nothing reads a clock, does I/O or
@@ -13,3 +14,5 @@ pub mod ecg;
 pub mod lomb;
 pub mod moments;
 pub mod news2;
+pub mod ppg;
+pub mod respiration;
