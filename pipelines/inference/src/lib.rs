@@ -30,11 +30,15 @@
 mod attribution;
 mod class;
 mod confusion;
+pub mod explain;
 mod input;
 mod manifest;
 mod model;
 mod network;
+pub mod package;
+pub mod statistics;
 pub mod train;
+pub mod training;
 
 pub use attribution::{Attribution, MAX_ATTRIBUTION_STEPS};
 pub use class::BeatClass;
@@ -47,4 +51,5 @@ pub use manifest::{
     InputSpec, MAX_MANIFEST_BYTES, Manifest, ManifestError, Metrics, Source, TrainingData,
     TrainingRun, WeightsFile,
 };
+pub(crate) use model::on_the_calling_thread;
 pub use model::{BATCH, BeatModel, BeatScore, ClassifyError, LoadError, MAX_WEIGHTS_BYTES};
