@@ -4,14 +4,16 @@
 //! the model together (design D6); the model pads its batches, so no score depends on its neighbours.
 
 use crate::aggregate::{Segments, Waveform};
+use crate::deployment::{Deployment, Scored, Step};
 use crate::item::Lane;
 use crate::operator::Report;
 use crate::rollup::{Change, Episode, Rollup};
 use crate::window::{Counts, Fired};
 use haar_catalog::{EcgDescription, Pipeline, Raised};
-use haar_inference::{BeatInput, BeatModel, BeatScore};
+use haar_inference::{BeatInput, BeatScore};
 use haar_schema::{
-    Features, FlaggedEvent, MAX_STRIP_SAMPLES, ModelRef, SignalId, Strip, WindowDigest, WindowKey,
+    EdgeId, Features, FlaggedEvent, MAX_STRIP_SAMPLES, ModelRef, SignalId, Strip, WindowDigest,
+    WindowKey,
 };
 use haar_signals::moments::Moments;
 use std::collections::BTreeMap;
@@ -55,6 +57,8 @@ pub enum Conclusion {
     Rollup(Change<Rollup>),
     /// A batch of this many beats that the model refused; their windows are concluded without it.
     Unscored(u64),
+    /// What models said, by model and edge.
+    Scored(Vec<Scored>),
 }
 
 /// Concludes the windows of a vitals pipeline, which bears this number in reports.
@@ -93,7 +97,7 @@ pub fn ecg<'scope>(
     reports: StreamVec<'scope, u64, Report<Segments>>,
     number: usize,
     pipeline: Pipeline,
-    model: Option<BeatModel>,
+    models: Option<Deployment>,
 ) -> StreamVec<'scope, u64, Conclusion> {
     reports.unary_frontier::<CapacityContainerBuilder<Vec<Conclusion>>, _, _, _>(
         Local,
@@ -114,7 +118,7 @@ pub fn ecg<'scope>(
                     let (epoch, reports) = entry.remove_entry();
                     let at_epoch = held.delayed(&epoch);
                     let mut session = output.session(&at_epoch);
-                    for conclusion in conclude_epoch(&pipeline, number, model.as_ref(), reports) {
+                    for conclusion in conclude_epoch(&pipeline, number, models.as_ref(), reports) {
                         session.give(conclusion);
                     }
                 }
@@ -131,11 +135,11 @@ pub fn ecg<'scope>(
 fn conclude_epoch(
     pipeline: &Pipeline,
     number: usize,
-    model: Option<&BeatModel>,
+    models: Option<&Deployment>,
     reports: Vec<Report<Segments>>,
 ) -> Vec<Conclusion> {
     let mut conclusions = Vec::new();
-    let mut described: Vec<(Fired<Segments>, Waveform, EcgDescription)> = Vec::new();
+    let mut described: Vec<Described> = Vec::new();
     for report in reports {
         match report {
             Report::Fired(fired) => {
@@ -150,8 +154,11 @@ fn conclude_epoch(
             Report::Counts(counts) => conclusions.push(Conclusion::Counts(number, counts)),
         }
     }
-    if let Some(model) = model {
-        let unscored = score(pipeline, model, &mut described);
+    if let Some(models) = models {
+        let (scored, unscored) = score(pipeline, models, &mut described);
+        if !scored.is_empty() {
+            conclusions.push(Conclusion::Scored(scored));
+        }
         if unscored > 0 {
             conclusions.push(Conclusion::Unscored(unscored));
         }
@@ -159,7 +166,7 @@ fn conclude_epoch(
     for (fired, waveform, description) in described {
         let features = description.features.clone();
         let strip = || strip(&waveform, &description);
-        let model = model.map(BeatModel::reference);
+        let model = models.map(|models| models.at(fired.end.micros()).1.live.reference());
         conclusions.push(Conclusion::Window(Box::new(conclude(
             pipeline,
             fired,
@@ -171,27 +178,70 @@ fn conclude_epoch(
     conclusions
 }
 
-/// Runs the epoch's beats through the model in one go; says how many it refused.
+/// Windows that fired in one epoch, with their waveform and what it is like.
+type Described = (Fired<Segments>, Waveform, EcgDescription);
+
+/// Runs the epoch's beats through the models of their time, each model in one go. Says what they said, and how
+/// many beats a live model refused.
 fn score(
     pipeline: &Pipeline,
-    model: &BeatModel,
-    described: &mut [(Fired<Segments>, Waveform, EcgDescription)],
-) -> u64 {
-    let inputs: Vec<BeatInput> = described
-        .iter()
-        .flat_map(|(_, _, description)| description.inputs.iter().flatten().cloned())
-        .collect();
-    let Ok(scores) = model.classify(&inputs) else { return inputs.len() as u64 };
-    let mut scores = scores.into_iter();
-    for (_, _, description) in described {
-        let own: Vec<Option<BeatScore>> = description
-            .inputs
-            .iter()
-            .map(|input| input.as_ref().and_then(|_| scores.next()))
-            .collect();
-        pipeline.conclude_ecg(description, &own);
+    models: &Deployment,
+    described: &mut [Described],
+) -> (Vec<Scored>, u64) {
+    let mut by_step: BTreeMap<usize, Vec<&mut Described>> = BTreeMap::new();
+    for window in described {
+        let (place, _) = models.at(window.0.end.micros());
+        by_step.entry(place).or_default().push(window);
     }
-    0
+    let (mut said, mut unscored) = (BTreeMap::new(), 0);
+    for (place, windows) in by_step {
+        let Step { live, shadow, .. } = models.step(place);
+        let inputs: Vec<BeatInput> = windows
+            .iter()
+            .flat_map(|(_, _, description)| description.inputs.iter().flatten().cloned())
+            .collect();
+        let Ok(scores) = live.classify(&inputs) else {
+            unscored += inputs.len() as u64;
+            continue;
+        };
+        let beside = shadow
+            .as_ref()
+            .and_then(|shadow| Some((shadow.reference(), shadow.classify(&inputs).ok()?)));
+        let mut at = 0;
+        for (fired, _, description) in windows {
+            let count = description.inputs.iter().flatten().count();
+            let own = &scores[at..at + count];
+            note(&mut said, live.reference(), fired, own, own, false);
+            if let Some((shadow, beside)) = &beside {
+                note(&mut said, shadow, fired, &beside[at..at + count], own, true);
+            }
+            at += count;
+            let mut own = own.iter().copied();
+            let placed: Vec<Option<BeatScore>> = description
+                .inputs
+                .iter()
+                .map(|input| input.as_ref().and_then(|_| own.next()))
+                .collect();
+            pipeline.conclude_ecg(description, &placed);
+        }
+    }
+    (said.into_values().collect(), unscored)
+}
+
+/// Counts what a model said of a window's beats, beside what the live one said.
+fn note(
+    said: &mut BTreeMap<(String, EdgeId), Scored>,
+    model: &ModelRef,
+    fired: &Fired<Segments>,
+    scores: &[BeatScore],
+    live: &[BeatScore],
+    is_shadow: bool,
+) {
+    let key = (model.sha256.clone(), fired.edge.clone());
+    let scored = said.entry(key).or_insert_with(|| Scored::new(model, &fired.edge, is_shadow));
+    for (score, live) in scores.iter().zip(live) {
+        scored.add(score, live.class);
+    }
 }
 
 fn conclude<A>(

@@ -8,12 +8,12 @@
 //! Epochs end when [`Feed::end_epoch`] says so, at all workers at the same place in what was sent.
 
 use crate::conclude::{self, Concluded, Conclusion};
+use crate::deployment::{Deployment, Scored};
 use crate::item::{Item, Items, Lane, Segment};
 use crate::operator::windows;
 use crate::rollup::{Change, Episode, Rollup, with_rollups};
 use crate::window::{Counts, Windowing};
 use haar_catalog::{Family, Pipeline};
-use haar_inference::BeatModel;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -58,6 +58,8 @@ pub struct WorkerEpoch {
     pub counts: BTreeMap<usize, Counts>,
     /// Beats that the model refused.
     pub unscored: u64,
+    /// What models said, by model and edge.
+    pub scored: Vec<Scored>,
     /// How episodes changed. In no order: what no longer holds is to be taken off first.
     pub episodes: Vec<Change<Episode>>,
     /// How rollups changed; in no order either.
@@ -176,7 +178,7 @@ pub fn common_pane_us(pipelines: &[Pipeline]) -> i64 {
 /// If a pipeline cannot be run, or timely does not start.
 pub fn start(
     pipelines: &[Pipeline],
-    models: &BTreeMap<String, BeatModel>,
+    models: &BTreeMap<String, Deployment>,
     workers: usize,
 ) -> Result<Runtime, StartError> {
     if workers == 0 || workers > MAX_WORKERS {
@@ -207,12 +209,12 @@ pub fn start(
 struct Planned {
     pipeline: Pipeline,
     windowing: Windowing,
-    model: Option<BeatModel>,
+    model: Option<Deployment>,
 }
 
 fn plan(
     pipelines: &[Pipeline],
-    models: &BTreeMap<String, BeatModel>,
+    models: &BTreeMap<String, Deployment>,
 ) -> Result<Vec<Planned>, StartError> {
     pipelines
         .iter()
@@ -345,6 +347,7 @@ impl WorkerEpoch {
             Conclusion::Episode(change) => self.episodes.push(change),
             Conclusion::Rollup(change) => self.rollups.push(change),
             Conclusion::Unscored(beats) => self.unscored += beats,
+            Conclusion::Scored(scored) => self.scored.extend(scored),
         }
     }
 }
@@ -366,8 +369,8 @@ mod tests {
         }
     }
 
-    fn models() -> BTreeMap<String, BeatModel> {
-        let model = BeatModel::builtin().unwrap();
-        BTreeMap::from([(model.reference().id.clone(), model)])
+    fn models() -> BTreeMap<String, Deployment> {
+        let model = haar_inference::BeatModel::builtin().unwrap();
+        BTreeMap::from([(model.reference().id.clone(), Deployment::constant(model))])
     }
 }

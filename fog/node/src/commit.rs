@@ -10,6 +10,7 @@
 //! start finds out and has the edges replay. Nothing that was not committed has been acknowledged.
 
 use crate::ingest::{EpochEnd, Gate, LaneEnd};
+use crate::models::Monitor;
 use crate::stats::{RecentFlag, Tally};
 use crate::store::{CommitError, Epoch, Known, Position, Store};
 use haar_dataflow::conclude::Concluded;
@@ -45,6 +46,7 @@ pub(crate) struct Committer {
     workers: usize,
     /// Ids of the pipelines, by number.
     pipelines: Vec<String>,
+    monitor: Monitor,
     instruments: Instruments,
     lanes: BTreeMap<Lane, LaneProgress>,
     early: BTreeMap<u64, Vec<WorkerEpoch>>,
@@ -88,6 +90,7 @@ impl Committer {
         tally: Arc<Tally>,
         workers: usize,
         pipelines: Vec<String>,
+        monitor: Monitor,
         metrics: &Metrics,
     ) -> Self {
         let instruments = Instruments {
@@ -103,7 +106,7 @@ impl Committer {
             log_bytes: metrics.counter(&names::FOG_LOG_BYTES),
         };
         let (lanes, early) = Default::default();
-        Self { store, gate, tally, workers, pipelines, instruments, lanes, early }
+        Self { store, gate, tally, workers, pipelines, monitor, instruments, lanes, early }
     }
 
     /// Commits until the ingest thread has ended its last epoch.
@@ -192,7 +195,10 @@ impl Committer {
         }
     }
 
-    fn note_counts(&self, finished: &[WorkerEpoch]) {
+    fn note_counts(&mut self, finished: &[WorkerEpoch]) {
+        for result in finished {
+            self.monitor.note(&result.scored);
+        }
         let mut tally = self.tally.lock();
         for result in finished {
             if result.unscored > 0 {

@@ -19,6 +19,9 @@ pub struct Config {
     /// The pipelines and how they run.
     #[serde(default)]
     pub dataflow: DataflowConfig,
+    /// Which models run.
+    #[serde(default)]
+    pub models: ModelsConfig,
     /// The site log.
     #[serde(default)]
     pub log: LogConfig,
@@ -58,6 +61,16 @@ pub struct DataflowConfig {
     pub epoch_ms: u64,
     /// Files of pipeline definitions; empty (the default): the built-in ones.
     pub pipelines: Vec<PathBuf>,
+}
+
+/// Which models run.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ModelsConfig {
+    /// Folder of a model registry (`haar model`); default none: the built-in models.
+    pub registry: Option<PathBuf>,
+    /// Verifier keys of those who may decide which models run; needed with a registry.
+    pub trusted_keys: Vec<String>,
 }
 
 /// The site log.
@@ -201,6 +214,12 @@ impl Config {
         if !(1..=haar_link::MAX_CREDIT).contains(&self.link.credit_entries) {
             return value("link.credit_entries", "must be between 1 and 1048576");
         }
+        if self.models.registry.is_some() && self.models.trusted_keys.is_empty() {
+            return value(
+                "models.trusted_keys",
+                "must name who decides about models; `haar model key` makes one",
+            );
+        }
         Ok(self)
     }
 
@@ -210,6 +229,7 @@ impl Config {
             .into_iter()
             .chain(&mut self.log.key_file)
             .chain(&mut self.dataflow.pipelines)
+            .chain(&mut self.models.registry)
     }
 }
 
@@ -246,6 +266,8 @@ mod tests {
             "workers",
             "epoch_ms",
             "pipelines",
+            "registry",
+            "trusted_keys",
             "origin",
             "key_file",
             "log",

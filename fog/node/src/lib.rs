@@ -13,6 +13,7 @@
 mod commit;
 mod config;
 mod ingest;
+mod models;
 mod node;
 mod query;
 mod stats;

@@ -3,12 +3,12 @@
 use crate::commit::{Committer, CommitterError};
 use crate::config::{Config, ConfigError};
 use crate::ingest::{Counters, EpochEnd, Gate, Ingest, QUEUED_INBOUND};
+use crate::models::{Models, ModelsError, Monitor};
 use crate::query;
 use crate::stats::{FogStats, Tally};
 use crate::store::{Store, StoreError};
 use haar_catalog::Pipeline;
 use haar_dataflow::runtime::{self, WorkerEpoch};
-use haar_inference::BeatModel;
 use haar_ledger::{Identity, IdentityError};
 use haar_link::{BindError, LinkServer, ServeError, ServerTls};
 use haar_telemetry::{Admin, AdminError, Metrics, Readiness};
@@ -43,9 +43,9 @@ pub enum StartError {
     /// A pipeline definition; the text points at each mistake.
     #[error("{0}")]
     Pipeline(haar_catalog::Diagnostics),
-    /// The built-in model.
+    /// The models, or who decided about them.
     #[error(transparent)]
-    Model(#[from] haar_inference::LoadError),
+    Models(#[from] ModelsError),
     /// The log's key.
     #[error(transparent)]
     Identity(#[from] IdentityError),
@@ -130,7 +130,7 @@ pub async fn start(
 ) -> Result<Running, StartError> {
     let config = config.checked()?;
     let pipelines = pipelines(&config.dataflow.pipelines)?;
-    let models = models(&pipelines)?;
+    let models = Models::open(&config.models, &pipelines)?;
     let tls = ServerTls {
         ca_pem: read(&config.link.ca_file)?,
         cert_pem: read(&config.link.cert_file)?,
@@ -142,7 +142,7 @@ pub async fn start(
     let link = LinkServer::bind(config.link.listen, tls).await?;
     let admin = Admin::bind(config.admin.listen).await?;
     let (link_addr, admin_addr) = (link.local_addr(), admin.local_addr());
-    let runtime = runtime::start(&pipelines, &models, config.dataflow.workers)?;
+    let runtime = runtime::start(&pipelines, &models.deployments, config.dataflow.workers)?;
 
     let tally = Arc::new(Tally::new());
     let (inbound, inbound_receiver) = tokio::sync::mpsc::channel(QUEUED_INBOUND);
@@ -163,6 +163,7 @@ pub async fn start(
         Arc::clone(&tally),
         config.dataflow.workers,
         pipelines.iter().map(|pipeline| pipeline.reference().id.clone()).collect(),
+        Monitor::new(models.expected, &metrics),
         &metrics,
     );
     let readiness = Readiness::new();
@@ -270,15 +271,6 @@ fn pipelines(files: &[PathBuf]) -> Result<Vec<Pipeline>, StartError> {
             Pipeline::parse(&path.display().to_string(), &text).map_err(StartError::Pipeline)
         })
         .collect()
-}
-
-fn models(pipelines: &[Pipeline]) -> Result<BTreeMap<String, BeatModel>, StartError> {
-    let mut models = BTreeMap::new();
-    if pipelines.iter().any(|pipeline| pipeline.model().is_some()) {
-        let model = BeatModel::builtin()?;
-        models.insert(model.reference().id.clone(), model);
-    }
-    Ok(models)
 }
 
 /// The log's key: as configured, or made on the first start.
