@@ -30,6 +30,7 @@
 mod attribution;
 mod builtin;
 mod class;
+pub mod condition;
 mod confusion;
 pub mod explain;
 mod input;
