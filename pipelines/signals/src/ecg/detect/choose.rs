@@ -54,7 +54,7 @@ pub(super) struct Thresholds {
 
 /// A candidate with its share of the usual strength.
 pub(super) struct Complex {
-    candidate: Candidate,
+    pub(super) candidate: Candidate,
     share: f32,
 }
 

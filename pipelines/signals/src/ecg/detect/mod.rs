@@ -32,7 +32,7 @@ use super::filter::Biquad;
 use super::filter::symmetric::Symmetric;
 use super::flutter::Flutter;
 use candidates::{Candidate, Maxima, SlopeEnergy, Stretch};
-use choose::{SearchBack, Thresholds};
+use choose::{Complex, SearchBack, Thresholds};
 pub(super) use front::Front;
 
 /// Below this rate a QRS complex is a sample or two, and nothing is detected.
@@ -148,9 +148,10 @@ struct Stages {
     energies: Vec<f32>,
     maxima: Maxima,
     flutter: Flutter,
-    /// Candidates of which it is not known yet whether they lie in flutter.
-    candidates: VecDeque<Candidate>,
+    candidates: Vec<Candidate>,
     thresholds: Thresholds,
+    /// Complexes of which it is not known yet whether they lie in flutter.
+    complexes: VecDeque<Complex>,
     search_back: SearchBack,
 }
 
@@ -171,8 +172,9 @@ impl Stages {
             energies: Vec::new(),
             maxima: Maxima::new(scale),
             flutter: Flutter::new(working_hz, divisor),
-            candidates: VecDeque::new(),
+            candidates: Vec::new(),
             thresholds: Thresholds::new(rate_hz),
+            complexes: VecDeque::new(),
             search_back: SearchBack::new(rate_hz),
         }
     }
@@ -181,10 +183,10 @@ impl Stages {
         self.working.clear();
         self.front.push(mv, &mut self.working);
         self.advance();
-        let frontier = self.maxima.frontier().min(self.flutter.frontier());
-        self.leave_out_flutter(frontier);
-        let frontier = self.thresholds.advance(frontier, |complex| self.search_back.push(complex));
-        self.search_back.advance(frontier, peaks);
+        let decided = self
+            .thresholds
+            .advance(self.maxima.frontier(), |complex| self.complexes.push_back(complex));
+        self.leave_out_flutter(decided.min(self.flutter.frontier()), peaks);
     }
 
     /// The new working samples, up to candidates and flutter.
@@ -196,6 +198,7 @@ impl Stages {
         self.energy.push(&self.band.samples[before..], &mut self.energies);
         self.maxima.push(&self.energies, &self.band, &self.front, &mut self.candidates);
         self.maxima.forget(&mut self.band, &mut self.front);
+        self.candidates.drain(..).for_each(|candidate| self.thresholds.push(candidate));
     }
 
     fn finish(mut self, peaks: &mut Vec<usize>) {
@@ -209,18 +212,19 @@ impl Stages {
         self.energy.finish(&mut self.energies);
         self.maxima.push(&self.energies, &self.band, &self.front, &mut self.candidates);
         self.maxima.close(&self.band, &self.front, &mut self.candidates);
+        self.candidates.drain(..).for_each(|candidate| self.thresholds.push(candidate));
         self.flutter.finish();
-        self.leave_out_flutter(usize::MAX);
-        self.thresholds.finish(|complex| self.search_back.push(complex));
-        self.search_back.advance(usize::MAX, peaks);
+        self.thresholds.finish(|complex| self.complexes.push_back(complex));
+        self.leave_out_flutter(usize::MAX, peaks);
     }
 
-    fn leave_out_flutter(&mut self, frontier: usize) {
-        while let Some(candidate) = self.candidates.pop_front_if(|next| next.at < frontier) {
-            if !self.flutter.contains(candidate.at) {
-                self.thresholds.push(candidate);
+    fn leave_out_flutter(&mut self, frontier: usize, peaks: &mut Vec<usize>) {
+        while let Some(complex) = self.complexes.pop_front_if(|next| next.candidate.at < frontier) {
+            if !self.flutter.contains(complex.candidate.at) {
+                self.search_back.push(complex);
             }
         }
         self.flutter.forget_before(frontier);
+        self.search_back.advance(frontier, peaks);
     }
 }
