@@ -7,12 +7,14 @@
 mod detect;
 mod filter;
 mod flutter;
+mod leads;
 mod matching;
 mod quality;
 mod rr;
 
-pub use detect::{Detector, MIN_RATE_HZ, detect_r_peaks};
+pub use detect::{DELAY_S_MAX, Detector, MIN_RATE_HZ, detect_r_peaks};
 pub use flutter::flutter_episodes;
+pub use leads::{LeadPair, detect_r_peaks_in_pair};
 pub use matching::{Matches, match_beats};
 pub use quality::{Quality, coverage, quality};
 pub use rr::{IntervalKind, MAX_INTERVAL_MS, MIN_INTERVAL_MS, RrSeries, TooFewBeats};

@@ -11,8 +11,9 @@
 //! sample from a fixed stretch around it in a fixed order, so the peaks do not depend on how the stream
 //! is cut, and an artefact is forgotten once it has left the stretch.
 //!
-//! Limits: a beat is told at the latest [`DELAY_S`] after it, mostly much earlier; memory is that of a second
-//! of working samples and of the candidates within the delay, whatever the length of the stream.
+//! Limits: a beat is told some eight seconds after it, when what lies around it is known, and at the latest
+//! after [`DELAY_S_MAX`]; memory is that of a second of working samples and of the candidates within the delay,
+//! whatever the length of the stream and of gaps in it.
 //!
 //! Not guaranteed: every threshold is relative, so that a slice without any ECG but with noise gives
 //! peaks; `quality` tells. A paced beat is found by its complex, not by the spike. In ventricular flutter and
@@ -37,6 +38,10 @@ pub(super) use front::Front;
 
 /// Below this rate a QRS complex is a sample or two, and nothing is detected.
 pub const MIN_RATE_HZ: f64 = 50.0;
+
+/// A beat is told at the latest so long after it, in seconds: the five blocks of its threshold, or what may
+/// turn out to be flutter, the longest gap that is searched, and the intervals after it.
+pub const DELAY_S_MAX: f64 = 28.0;
 
 /// Samples are averaged as long as this rate remains: ten samples to a complex.
 const WORKING_RATE_HZ: f64 = 120.0;
@@ -111,6 +116,12 @@ impl Detector {
         peaks
     }
 
+    /// The place in the stream before which all peaks have been given. It follows what was pushed at a
+    /// distance of some eight seconds, at most [`DELAY_S_MAX`].
+    pub fn settled(&self) -> usize {
+        self.stages.as_ref().map_or(usize::MAX, |stages| stages.settled)
+    }
+
     /// Ends the stream and gives the peaks that are left.
     pub fn finish(self) -> Vec<usize> {
         let mut peaks = Vec::new();
@@ -153,6 +164,10 @@ struct Stages {
     /// Complexes of which it is not known yet whether they lie in flutter.
     complexes: VecDeque<Complex>,
     search_back: SearchBack,
+    /// How far a peak may lie before the place of its complex.
+    placement: usize,
+    /// All peaks before this have been given.
+    settled: usize,
 }
 
 impl Stages {
@@ -176,6 +191,8 @@ impl Stages {
             thresholds: Thresholds::new(rate_hz),
             complexes: VecDeque::new(),
             search_back: SearchBack::new(rate_hz),
+            placement: (scale.reach + 1) * divisor,
+            settled: 0,
         }
     }
 
@@ -225,6 +242,7 @@ impl Stages {
             }
         }
         self.flutter.forget_before(frontier);
-        self.search_back.advance(frontier, peaks);
+        let settled = self.search_back.advance(frontier, peaks);
+        self.settled = settled.saturating_sub(self.placement);
     }
 }
