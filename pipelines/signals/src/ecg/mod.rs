@@ -10,18 +10,20 @@ mod detect;
 mod filter;
 mod flutter;
 pub mod hrv;
+mod leads;
 mod matching;
 mod nn;
 mod quality;
 mod rr;
 
-pub use detect::{Detector, MIN_RATE_HZ, detect_r_peaks};
 pub use delineate::{
     AFTER_S, Absent, BEFORE_S, Complex, Delineation, MAX_BRIDGED_S, MIN_WAVE_MV, Wave, delineate,
     delineate_beat,
 };
 
+pub use detect::{DELAY_S_MAX, Detector, MIN_RATE_HZ, detect_r_peaks};
 pub use flutter::flutter_episodes;
+pub use leads::{LeadPair, detect_r_peaks_in_pair};
 pub use matching::{Matches, match_beats};
 pub use nn::{Artefact, MAX_WINDOW_BEATS, MIN_THRESHOLD_MS, NnSeries, RrWindow, RrWindows};
 pub use quality::{Quality, coverage, quality};
