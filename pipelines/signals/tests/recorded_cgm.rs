@@ -43,9 +43,9 @@ fn wearers() -> BTreeMap<(String, String), Vec<Glucose>> {
         }
         open.as_mut().unwrap().1.push(Glucose { time_us, mg_dl });
     }
-    wearers.extend(open.map(|((study, wearer), readings)| {
-        ((study.to_owned(), wearer.to_owned()), readings)
-    }));
+    wearers.extend(
+        open.map(|((study, wearer), readings)| ((study.to_owned(), wearer.to_owned()), readings)),
+    );
     wearers
 }
 
@@ -97,7 +97,8 @@ impl Score {
             all[index + 1..].iter().take_while(move |(g, _)| g.time_us - now <= us)
         };
         let given = all.iter().filter(|(_, forecast)| forecast.is_some()).count();
-        let steps = all.windows(2).filter(|w| w[0].1.is_some()).map(|w| w[1].0.time_us - w[0].0.time_us);
+        let steps =
+            all.windows(2).filter(|w| w[0].1.is_some()).map(|w| w[1].0.time_us - w[0].0.time_us);
         let watched: i64 = steps.filter(|step| *step <= 20 * MINUTE_US).sum();
         self.days += watched as f64 / 86_400e6;
         if given == 0 {

@@ -39,7 +39,20 @@ const OUTSIDE: f64 = 0.1;
 const FORGETTING: f64 = 0.999;
 
 /// The forecast before anything is learnt: half of the slope goes on, a tenth of the way to the usual level.
-const PRIOR: [f64; FEATURES] = [0.5, 0.0, -0.1, 0.0];
+const PRIOR: [f64; FEATURES] = [0.5, 0.0, -0.1, 0.0, 0.0, 0.0];
+
+/// Below this wearers eat and the liver answers: a bend in the line, in mg/dL.
+const LOW_MG_DL: f64 = 110.0;
+
+/// No slope or error is taken for larger, in logarithms over the horizon: beyond it are sensors' jumps.
+const MAX_CHANGE: f64 = 0.7;
+
+/// Errors are kept apart by the glucose that was expected, since they differ: borders in mg/dL.
+const BANDS_MG_DL: [f64; BANDS - 1] = [70.0, 90.0, 130.0];
+const BANDS: usize = 4;
+
+/// Errors in a band from which it speaks for itself rather than all errors for it.
+const MIN_IN_BAND: usize = 40;
 
 /// Variance of the prior weights in units of that of an error: how soon it is given up.
 const PRIOR_VARIANCE: f64 = 5.0;
@@ -55,7 +68,7 @@ const FAR_US: (i64, i64) = (47 * MINUTE_US, 13 * MINUTE_US);
 const MAX_STEP_US: i64 = 20 * MINUTE_US;
 
 const MINUTE_US: i64 = 60_000_000;
-const FEATURES: usize = 4;
+const FEATURES: usize = 6;
 
 /// What is expected half an hour after a reading.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -80,6 +93,7 @@ pub struct Forecaster {
     usual: Option<f64>,
     model: Recursive,
     errors: Errors,
+    by_band: [Errors; BANDS],
 }
 
 /// A forecast that has not come due.
@@ -100,6 +114,7 @@ impl Default for Forecaster {
             usual: None,
             model: Recursive::new(),
             errors: Errors::default(),
+            by_band: Default::default(),
         }
     }
 }
@@ -125,22 +140,29 @@ impl Forecaster {
         let half_hours = HORIZON_US as f64;
         let near = self.slope(time_us - NEAR_US, time_us)? * half_hours;
         let far = self.slope(time_us - FAR_US.0, time_us - FAR_US.1)? * half_hours;
-        // Constants are scaled to the size of the others, which the prior's variance is for.
-        let features = [near, near - far, now - usual, 0.1];
-        let change = self.model.change(&features);
+        let (near, far) = (near.clamp(-MAX_CHANGE, MAX_CHANGE), far.clamp(-MAX_CHANGE, MAX_CHANGE));
+        let low = (LOW_MG_DL.ln() - now).max(0.0);
+        // All are scaled to about the same size, which the prior's variance is for.
+        let features = [near, near - far, now - usual, 0.1, low, 3.0 * near * low];
+        let change = self.model.change(&features).clamp(-MAX_CHANGE, MAX_CHANGE);
         let due_us = time_us.saturating_add(HORIZON_US);
         self.pending.push_back(Pending { due_us, now, features, change });
         if self.pending.len() > MAX_PENDING {
             self.pending.pop_front();
         }
-        let (low, high) = self.errors.interval()?;
         let expected = now + change;
+        let banded = &self.by_band[band(expected)];
+        let errors = if banded.sorted.len() < MIN_IN_BAND { &self.errors } else { banded };
+        if self.errors.sorted.len() < MIN_OUTCOMES {
+            return None;
+        }
+        let (low, high) = errors.interval();
         Some(Forecast {
             at_us: due_us,
             mg_dl: expected.exp(),
             low_mg_dl: (expected + low).exp(),
             high_mg_dl: (expected + high).exp(),
-            hypoglycaemia: self.errors.share_below(BORDERS_MG_DL[1].ln() - expected),
+            hypoglycaemia: errors.share_below(BORDERS_MG_DL[1].ln() - expected),
         })
     }
 
@@ -155,7 +177,9 @@ impl Forecaster {
             }
             let share = (pending.due_us - before_us) as f64 / (time_us - before_us) as f64;
             let outcome = value + share * (now - value) - pending.now;
-            self.errors.push(outcome - pending.change);
+            let error = outcome - pending.change;
+            self.errors.push(error);
+            self.by_band[band(pending.now + pending.change)].push(error);
             self.model.learn(&pending.features, outcome);
         }
     }
@@ -173,6 +197,12 @@ impl Forecaster {
         }
         (n >= 2.0).then(|| (n * xy - x * y) / (n * xx - x * x))
     }
+}
+
+/// Where an expected logarithm of glucose lies.
+fn band(expected: f64) -> usize {
+    let mg_dl = expected.exp();
+    BANDS_MG_DL.iter().filter(|border| mg_dl >= **border).count()
 }
 
 /// Recursive least squares with forgetting.
@@ -196,10 +226,9 @@ impl Recursive {
     }
 
     fn learn(&mut self, features: &[f64; FEATURES], outcome: f64) {
-        let error = outcome - self.change(features);
-        let towards = self
-            .covariance
-            .map(|row| row.iter().zip(features).map(|(c, f)| c * f).sum::<f64>());
+        let error = (outcome - self.change(features)).clamp(-MAX_CHANGE, MAX_CHANGE);
+        let towards =
+            self.covariance.map(|row| row.iter().zip(features).map(|(c, f)| c * f).sum::<f64>());
         let spread: f64 = towards.iter().zip(features).map(|(t, f)| t * f).sum();
         let gain = towards.map(|t| t / (FORGETTING + spread));
         for (row, gain) in self.covariance.iter_mut().zip(gain) {
@@ -238,13 +267,11 @@ impl Errors {
     }
 
     /// Ranks of (n + 1) times the share, as split conformal prediction has them.
-    fn interval(&self) -> Option<(f64, f64)> {
+    /// There are errors.
+    fn interval(&self) -> (f64, f64) {
         let n = self.sorted.len();
-        if n < MIN_OUTCOMES {
-            return None;
-        }
         let rank = ((n + 1) as f64 * OUTSIDE / 2.0).floor() as usize;
-        Some((self.sorted[rank.saturating_sub(1)], self.sorted[n - rank.max(1)]))
+        (self.sorted[rank.saturating_sub(1)], self.sorted[n - rank.max(1)])
     }
 
     fn share_below(&self, limit: f64) -> f64 {
