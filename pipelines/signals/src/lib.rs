@@ -3,6 +3,8 @@
 //! - [`ecg`]: R peaks, RR intervals and rhythm statistics, signal quality.
 //! - [`news2`]: the National Early Warning Score 2.
 //! - [`ppg`]: pulses, perfusion, saturation, pulse arrival.
+//! - [`respiration`]: its rate from impedance, PPG and ECG.
+//! - [`scores`]: qSOFA, MEWS, shock index, PEWS.
 //! - [`moments`]: mean, deviation, extremes and slope of a scalar series, mergeable.
 //!
 //! Samples are `f32` slices in which NaN means "no sample here". Nothing reads a clock, does I/O or
@@ -14,3 +16,4 @@ pub mod moments;
 pub mod news2;
 pub mod ppg;
 pub mod respiration;
+pub mod scores;
