@@ -5,6 +5,8 @@
 //! - [`lomb`]: spectra of unevenly spaced samples.
 //! - [`news2`]: the National Early Warning Score 2.
 //! - [`ppg`]: pulses, perfusion, saturation, pulse arrival.
+//! - [`respiration`]: its rate from impedance, PPG and ECG.
+//! - [`scores`]: qSOFA, MEWS, shock index, PEWS.
 //! - [`moments`]: mean, deviation, extremes and slope of a scalar series, mergeable.
 //! - [`trend`]: trend, variability and missingness of a vital measured now and then.
 //!
@@ -20,3 +22,4 @@ pub mod news2;
 pub mod ppg;
 pub mod respiration;
 pub mod trend;
+pub mod scores;

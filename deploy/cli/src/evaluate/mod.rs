@@ -1,7 +1,9 @@
 //! `haar evaluate`: how good an analysis is on annotated recordings.
 
+mod news2;
 mod qrs;
 mod report;
+mod respiration;
 
 use crate::failure::Failure;
 use clap::Subcommand;
@@ -15,13 +17,19 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Task {
+    /// Completeness and bounds of NEWS2 on hourly records, and its AUROC for sepsis: the baseline.
+    News2(news2::Args),
     /// R-peak detection: all annotated beats from the first on, first lead, 150 ms tolerance.
     Qrs(qrs::Args),
+    /// Respiration rate of 32 s windows against breaths marked by two annotators.
+    Respiration(respiration::Args),
 }
 
 /// Runs the task.
 pub fn run(args: Args) -> Result<(), Failure> {
     match args.task {
+        Task::News2(args) => news2::run(&args),
         Task::Qrs(args) => qrs::run(&args),
+        Task::Respiration(args) => respiration::run(&args),
     }
 }
