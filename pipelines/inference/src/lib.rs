@@ -31,6 +31,7 @@ mod attribution;
 mod class;
 mod confusion;
 pub mod explain;
+pub mod faults;
 mod input;
 mod manifest;
 mod model;
