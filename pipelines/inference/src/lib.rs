@@ -28,6 +28,7 @@
 #![forbid(unsafe_code)]
 
 mod attribution;
+mod builtin;
 mod class;
 mod confusion;
 pub mod explain;
@@ -37,11 +38,13 @@ mod manifest;
 mod model;
 mod network;
 pub mod package;
+pub mod registry;
 pub mod statistics;
 pub mod train;
 pub mod training;
 
 pub use attribution::{Attribution, MAX_ATTRIBUTION_STEPS};
+pub use builtin::{BUILTIN, Builtin};
 pub use class::BeatClass;
 pub use confusion::{ClassMetrics, Confusion};
 pub use input::{

@@ -250,4 +250,4 @@ fn read(path: &Path, limit: usize) -> Result<Vec<u8>, LoadError> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,7 +1,7 @@
 use super::*;
 use haar_recordings::corpus::CaseId;
 
-fn draft() -> Draft {
+pub(crate) fn draft() -> Draft {
     let member = |value: f32| -> BTreeMap<String, Tensor> {
         [("x".to_owned(), Tensor::new(&[value, 1.0], &Device::Cpu).unwrap())].into()
     };
