@@ -33,6 +33,7 @@ mod class;
 pub mod condition;
 mod confusion;
 pub mod explain;
+pub mod faults;
 mod input;
 mod manifest;
 mod model;
