@@ -31,6 +31,7 @@ pub use features::{Feature, History, Patient, WINDOW_H, feature_digest, features
 pub use train::{SepsisSettings, TrainError, TrainProgress, Trained, train};
 pub use utility::Utility;
 
+use crate::BUILTIN;
 use crate::package::{InputSpec, LoadError, Manifest, OutputSpec, Package};
 use crate::trees::{Forest, ForestError};
 use candle_core::{DType, Device, Tensor};
@@ -78,7 +79,6 @@ pub struct RiskShares {
 /// A loaded model.
 #[derive(Clone, Debug)]
 pub struct SepsisModel {
-    manifest: Manifest,
     package: Package,
     members: Vec<Member>,
     features: Vec<Feature>,
@@ -101,6 +101,19 @@ impl SepsisModel {
         Self::new(Package::load(folder)?)
     }
 
+    /// The model that comes with Haar.
+    ///
+    /// # Errors
+    /// None that a build which passed its tests can give.
+    pub fn builtin() -> Result<Self, LoadError> {
+        for builtin in BUILTIN {
+            if Manifest::parse(builtin.manifest)?.task == TASK {
+                return Self::new(builtin.package()?);
+            }
+        }
+        Err(LoadError::Task { found: "none".into(), wanted: TASK.into() })
+    }
+
     /// The model of a package.
     ///
     /// # Errors
@@ -111,12 +124,12 @@ impl SepsisModel {
         let members = (0..package.members())
             .map(|number| Member::take_from(package.member(number), features.len()))
             .collect::<Result<_, _>>()?;
-        Ok(Self { manifest: package.manifest().clone(), package, members, features })
+        Ok(Self { package, members, features })
     }
 
     /// What it says of itself.
     pub const fn manifest(&self) -> &Manifest {
-        &self.manifest
+        self.package.manifest()
     }
 
     /// Its name in digests.
