@@ -1,8 +1,8 @@
 //! `haar evaluate`: how good an analysis is on annotated recordings.
 
 mod qrs;
-mod sepsis;
 mod report;
+mod sepsis;
 
 use crate::failure::Failure;
 use clap::Subcommand;
