@@ -40,9 +40,11 @@ mod model;
 mod network;
 pub mod package;
 pub mod registry;
+pub mod sepsis;
 pub mod statistics;
 pub mod train;
 pub mod training;
+pub mod trees;
 
 pub use attribution::{Attribution, MAX_ATTRIBUTION_STEPS};
 pub use builtin::{BUILTIN, Builtin};

@@ -2,6 +2,7 @@
 //!
 //! - [`wfdb`]: signals and annotations as PhysioNet publishes them.
 //! - [`bidmc`]: waveforms and breaths of the BIDMC set.
+//! - [`cinc2019`]: hourly stays in intensive care, PhysioNet/CinC Challenge 2019.
 //! - [`corpus`]: the files of a data set, from a folder or an archive.
 //! - [`cgm`]: continuous glucose monitoring, as Glucose-ML harmonises it.
 //! - [`suthaharan`]: labelled temperature and humidity of sensor motes.
@@ -12,6 +13,7 @@
 
 pub mod bidmc;
 pub mod cgm;
+pub mod cinc2019;
 pub mod corpus;
 pub mod nab;
 pub mod suthaharan;

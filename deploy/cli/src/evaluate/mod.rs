@@ -4,9 +4,12 @@ mod news2;
 mod qrs;
 mod report;
 mod respiration;
+mod sepsis;
 
 use crate::failure::Failure;
 use clap::Subcommand;
+
+pub(crate) use sepsis::table as sepsis_table;
 
 /// Hold an analysis against annotated recordings.
 #[derive(Debug, clap::Args)]
@@ -23,6 +26,8 @@ enum Task {
     Qrs(qrs::Args),
     /// Respiration rate of 32 s windows against breaths marked by two annotators.
     Respiration(respiration::Args),
+    /// Sepsis six hours ahead: hourly stays of the CinC 2019 challenge, AUROC, AUPRC, utility, calibration.
+    Sepsis(sepsis::Args),
 }
 
 /// Runs the task.
@@ -31,5 +36,6 @@ pub fn run(args: Args) -> Result<(), Failure> {
         Task::News2(args) => news2::run(&args),
         Task::Qrs(args) => qrs::run(&args),
         Task::Respiration(args) => respiration::run(&args),
+        Task::Sepsis(args) => sepsis::run(&args),
     }
 }

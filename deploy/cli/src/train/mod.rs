@@ -2,6 +2,7 @@
 
 mod beats;
 mod condition;
+mod sepsis;
 
 use crate::failure::Failure;
 use haar_inference::training::FitProgress;
@@ -20,6 +21,8 @@ enum Task {
     Beats(beats::Args),
     /// Sort flagged windows into groups of conditions.
     Condition(condition::Args),
+    /// Warn of sepsis six hours ahead from hourly stays (CinC 2019 challenge).
+    Sepsis(sepsis::Args),
 }
 
 /// Runs the task.
@@ -27,6 +30,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     match args.task {
         Task::Beats(args) => beats::run(&args),
         Task::Condition(args) => condition::run(&args),
+        Task::Sepsis(args) => sepsis::run(&args),
     }
 }
 
