@@ -34,6 +34,7 @@ mod input;
 mod manifest;
 mod model;
 mod network;
+pub mod rhythm;
 pub mod train;
 
 pub use attribution::{Attribution, MAX_ATTRIBUTION_STEPS};
