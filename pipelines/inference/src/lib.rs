@@ -30,15 +30,18 @@
 mod attribution;
 mod class;
 mod confusion;
+mod conv;
 mod input;
 mod manifest;
 mod model;
 mod network;
+mod product;
 pub mod train;
 
 pub use attribution::{Attribution, MAX_ATTRIBUTION_STEPS};
 pub use class::BeatClass;
 pub use confusion::{ClassMetrics, Confusion};
+pub use conv::{Convolution, Stride, convolve, dense};
 pub use input::{
     BeatInput, CHANNELS, MAX_WINDOW_SAMPLES, RR_FEATURES, RR_NAMES, SEGMENT_BEFORE, SEGMENT_RATE,
     SEGMENT_SAMPLES, beat_inputs,
