@@ -31,11 +31,13 @@ mod attribution;
 mod builtin;
 mod class;
 mod confusion;
+mod conv;
 pub mod explain;
 mod input;
 mod manifest;
 mod model;
 mod network;
+mod product;
 pub mod package;
 pub mod registry;
 pub mod rhythm;
@@ -47,6 +49,7 @@ pub use attribution::{Attribution, MAX_ATTRIBUTION_STEPS};
 pub use builtin::{BUILTIN, Builtin};
 pub use class::BeatClass;
 pub use confusion::{ClassMetrics, Confusion};
+pub use conv::{Convolution, Stride, convolve, dense};
 pub use input::{
     BeatInput, CHANNELS, MAX_WINDOW_SAMPLES, RR_FEATURES, RR_NAMES, SEGMENT_BEFORE, SEGMENT_RATE,
     SEGMENT_SAMPLES, beat_inputs,
