@@ -1,6 +1,7 @@
 //! `haar evaluate`: how good an analysis is on annotated recordings.
 
 mod qrs;
+mod rhythm;
 
 use crate::failure::Failure;
 use clap::Subcommand;
@@ -16,11 +17,14 @@ pub struct Args {
 enum Task {
     /// R-peak detection: all annotated beats from the first on, first lead, 150 ms tolerance.
     Qrs(qrs::Args),
+    /// Rhythm of short single-lead ECGs: normal, atrial fibrillation, other, noisy.
+    Rhythm(rhythm::Args),
 }
 
 /// Runs the task.
 pub fn run(args: Args) -> Result<(), Failure> {
     match args.task {
         Task::Qrs(args) => qrs::run(&args),
+        Task::Rhythm(args) => rhythm::run(&args),
     }
 }
