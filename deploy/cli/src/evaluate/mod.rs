@@ -5,6 +5,7 @@ mod qrs;
 mod report;
 mod respiration;
 mod sepsis;
+mod rhythm;
 
 use crate::failure::Failure;
 use clap::Subcommand;
@@ -28,6 +29,8 @@ enum Task {
     Respiration(respiration::Args),
     /// Sepsis six hours ahead: hourly stays of the CinC 2019 challenge, AUROC, AUPRC, utility, calibration.
     Sepsis(sepsis::Args),
+    /// Rhythm of short single-lead ECGs: normal, atrial fibrillation, other, noisy.
+    Rhythm(rhythm::Args),
 }
 
 /// Runs the task.
@@ -37,5 +40,6 @@ pub fn run(args: Args) -> Result<(), Failure> {
         Task::Qrs(args) => qrs::run(&args),
         Task::Respiration(args) => respiration::run(&args),
         Task::Sepsis(args) => sepsis::run(&args),
+        Task::Rhythm(args) => rhythm::run(&args),
     }
 }

@@ -3,6 +3,7 @@
 mod beats;
 mod condition;
 mod sepsis;
+mod rhythm;
 
 use crate::failure::Failure;
 use haar_inference::training::FitProgress;
@@ -23,6 +24,8 @@ enum Task {
     Condition(condition::Args),
     /// Warn of sepsis six hours ahead from hourly stays (CinC 2019 challenge).
     Sepsis(sepsis::Args),
+    /// Tell the rhythm of short single-lead ECGs: normal, atrial fibrillation, other, noisy.
+    Rhythm(rhythm::Args),
 }
 
 /// Runs the task.
@@ -31,6 +34,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         Task::Beats(args) => beats::run(&args),
         Task::Condition(args) => condition::run(&args),
         Task::Sepsis(args) => sepsis::run(&args),
+        Task::Rhythm(args) => rhythm::run(&args),
     }
 }
 
