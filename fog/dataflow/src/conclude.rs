@@ -10,9 +10,10 @@ use crate::operator::Report;
 use crate::rollup::{Change, Episode, Rollup};
 use crate::window::{Counts, Fired};
 use haar_catalog::{EcgDescription, Pipeline, Raised};
+use haar_inference::condition::{ConditionFeatures, ConditionModel};
 use haar_inference::{BeatInput, BeatScore};
 use haar_schema::{
-    EdgeId, Features, FlaggedEvent, MAX_STRIP_SAMPLES, ModelRef, SignalId, Strip, WindowDigest,
+    Condition, EdgeId, Features, FlaggedEvent, MAX_STRIP_SAMPLES, ModelRef, SignalId, Strip, WindowDigest,
     WindowKey,
 };
 use haar_signals::moments::Moments;
@@ -61,11 +62,23 @@ pub enum Conclusion {
     Scored(Vec<Scored>),
 }
 
-/// Concludes the windows of a vitals pipeline, which bears this number in reports.
+/// What the windows of one pipeline are concluded with.
+#[derive(Clone)]
+pub struct Means {
+    /// The pipeline.
+    pub pipeline: Pipeline,
+    /// The number that it bears in reports.
+    pub number: usize,
+    /// The models that score its beats, if it has one.
+    pub models: Option<Deployment>,
+    /// Sorts its flags.
+    pub conditions: ConditionModel,
+}
+
+/// Concludes the windows of a vitals pipeline.
 pub fn vitals<'scope>(
     reports: StreamVec<'scope, u64, Report<Moments>>,
-    number: usize,
-    pipeline: Pipeline,
+    means: Means,
 ) -> StreamVec<'scope, u64, Conclusion> {
     reports.unary::<CapacityContainerBuilder<Vec<Conclusion>>, _, _, _>(
         Local,
@@ -77,13 +90,13 @@ pub fn vitals<'scope>(
                     for report in reports.drain(..) {
                         session.give(match report {
                             Report::Fired(fired) => {
-                                let features = pipeline.describe_vitals(&fired.series);
+                                let features = means.pipeline.describe_vitals(&fired.series);
                                 Conclusion::Window(Box::new(conclude(
-                                    &pipeline, *fired, features, None, None,
+                                    &means, *fired, features, None, None,
                                 )))
                             }
-                            Report::Holds(holds) => Conclusion::Holds(number, holds),
-                            Report::Counts(counts) => Conclusion::Counts(number, counts),
+                            Report::Holds(holds) => Conclusion::Holds(means.number, holds),
+                            Report::Counts(counts) => Conclusion::Counts(means.number, counts),
                         });
                     }
                 });
@@ -92,12 +105,10 @@ pub fn vitals<'scope>(
     )
 }
 
-/// Concludes the windows of an ECG pipeline, which bears this number in reports.
+/// Concludes the windows of an ECG pipeline.
 pub fn ecg<'scope>(
     reports: StreamVec<'scope, u64, Report<Segments>>,
-    number: usize,
-    pipeline: Pipeline,
-    models: Option<Deployment>,
+    means: Means,
 ) -> StreamVec<'scope, u64, Conclusion> {
     reports.unary_frontier::<CapacityContainerBuilder<Vec<Conclusion>>, _, _, _>(
         Local,
@@ -118,7 +129,7 @@ pub fn ecg<'scope>(
                     let (epoch, reports) = entry.remove_entry();
                     let at_epoch = held.delayed(&epoch);
                     let mut session = output.session(&at_epoch);
-                    for conclusion in conclude_epoch(&pipeline, number, models.as_ref(), reports) {
+                    for conclusion in conclude_epoch(&means, reports) {
                         session.give(conclusion);
                     }
                 }
@@ -132,12 +143,8 @@ pub fn ecg<'scope>(
     )
 }
 
-fn conclude_epoch(
-    pipeline: &Pipeline,
-    number: usize,
-    models: Option<&Deployment>,
-    reports: Vec<Report<Segments>>,
-) -> Vec<Conclusion> {
+fn conclude_epoch(means: &Means, reports: Vec<Report<Segments>>) -> Vec<Conclusion> {
+    let Means { pipeline, number, models, .. } = means;
     let mut conclusions = Vec::new();
     let mut described: Vec<Described> = Vec::new();
     for report in reports {
@@ -150,8 +157,8 @@ fn conclude_epoch(
                     described.push((*fired, waveform, description));
                 }
             }
-            Report::Holds(holds) => conclusions.push(Conclusion::Holds(number, holds)),
-            Report::Counts(counts) => conclusions.push(Conclusion::Counts(number, counts)),
+            Report::Holds(holds) => conclusions.push(Conclusion::Holds(*number, holds)),
+            Report::Counts(counts) => conclusions.push(Conclusion::Counts(*number, counts)),
         }
     }
     if let Some(models) = models {
@@ -166,9 +173,9 @@ fn conclude_epoch(
     for (fired, waveform, description) in described {
         let features = description.features.clone();
         let strip = || strip(&waveform, &description);
-        let model = models.map(|models| models.at(fired.end.micros()).1.live.reference());
+        let model = models.as_ref().map(|models| models.at(fired.end.micros()).1.live.reference());
         conclusions.push(Conclusion::Window(Box::new(conclude(
-            pipeline,
+            means,
             fired,
             features,
             model,
@@ -245,12 +252,13 @@ fn note(
 }
 
 fn conclude<A>(
-    pipeline: &Pipeline,
+    means: &Means,
     fired: Fired<A>,
     features: Features,
     model: Option<&ModelRef>,
     strip: Option<&dyn Fn() -> Strip>,
 ) -> Concluded {
+    let Means { pipeline, conditions, .. } = means;
     let key = WindowKey {
         edge: fired.edge,
         subject: fired.subject,
@@ -260,6 +268,10 @@ fn conclude<A>(
     };
     let id = key.id();
     let decision = pipeline.decide(&features);
+    let condition = match decision.raised.is_empty() {
+        true => None,
+        false => sort(conditions, &features),
+    };
     let flagged: Vec<FlaggedEvent> = decision
         .raised
         .into_iter()
@@ -273,6 +285,7 @@ fn conclude<A>(
             rule: raised.rule,
             evidence: raised.evidence,
             model: model.filter(|_| raised.by_model).cloned(),
+            condition: condition.clone(),
             strip: strip.map(|strip| strip()),
         })
         .collect();
@@ -293,6 +306,18 @@ fn conclude<A>(
         },
         flagged,
     }
+}
+
+/// What a flagged window is probably about; `None` if the model cannot say, which is not worth losing a flag for.
+fn sort(conditions: &ConditionModel, features: &Features) -> Option<Condition> {
+    let known = ConditionFeatures::of(|name| features.get(name).and_then(|feature| feature.get()));
+    let score = *conditions.classify(&[known]).ok()?.first()?;
+    let probability = score.probabilities[score.group.index()];
+    Some(Condition {
+        group: score.group.as_str().to_owned(),
+        per_mille: (probability * 1_000.0).round() as u16,
+        model: conditions.reference().clone(),
+    })
 }
 
 fn strip(waveform: &Waveform, description: &EcgDescription) -> Strip {

@@ -7,12 +7,13 @@
 //!
 //! Epochs end when [`Feed::end_epoch`] says so, at all workers at the same place in what was sent.
 
-use crate::conclude::{self, Concluded, Conclusion};
+use crate::conclude::{self, Concluded, Conclusion, Means};
 use crate::deployment::{Deployment, Scored};
 use crate::item::{Item, Items, Lane, Segment};
 use crate::operator::windows;
 use crate::rollup::{Change, Episode, Rollup, with_rollups};
 use crate::window::{Counts, Windowing};
+use haar_inference::condition::ConditionModel;
 use haar_catalog::{Family, Pipeline};
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -84,6 +85,9 @@ pub enum StartError {
         /// The model's id.
         model: String,
     },
+    /// The model that sorts flags.
+    #[error(transparent)]
+    Conditions(#[from] haar_inference::package::LoadError),
     /// Timely could not start.
     #[error("timely could not start its workers: {0}")]
     Timely(String),
@@ -207,18 +211,19 @@ pub fn start(
 }
 
 struct Planned {
-    pipeline: Pipeline,
+    means: Means,
     windowing: Windowing,
-    model: Option<Deployment>,
 }
 
 fn plan(
     pipelines: &[Pipeline],
     models: &BTreeMap<String, Deployment>,
 ) -> Result<Vec<Planned>, StartError> {
+    let conditions = ConditionModel::builtin()?;
     pipelines
         .iter()
-        .map(|pipeline| {
+        .enumerate()
+        .map(|(number, pipeline)| {
             let id = || pipeline.reference().id.clone();
             let spec = pipeline.window();
             let windowing = Windowing::new(spec.size_us, spec.slide_us, spec.lateness_us)
@@ -230,7 +235,8 @@ fn plan(
                         StartError::Model { pipeline: id(), model: name.to_owned() }
                     })?),
                 };
-            Ok(Planned { pipeline: pipeline.clone(), windowing, model })
+            let (pipeline, conditions) = (pipeline.clone(), conditions.clone());
+            Ok(Planned { means: Means { pipeline, number, models: model, conditions }, windowing })
         })
         .collect()
 }
@@ -252,17 +258,17 @@ fn run(
         let waveform_items = waveforms.to_stream(scope);
         let concluded: Vec<_> = plan
             .iter()
-            .enumerate()
-            .map(|(number, Planned { pipeline, windowing, model })| {
+            .map(|Planned { means, windowing }| {
+                let pipeline = &means.pipeline;
                 let (name, signals) = (&pipeline.reference().id, pipeline.signals());
                 match pipeline.family() {
                     Family::Vitals => {
                         let reports = windows(scalar_items.clone(), name, *windowing, signals);
-                        conclude::vitals(reports, number, pipeline.clone())
+                        conclude::vitals(reports, means.clone())
                     }
                     Family::Ecg => {
                         let reports = windows(waveform_items.clone(), name, *windowing, signals);
-                        conclude::ecg(reports, number, pipeline.clone(), model.clone())
+                        conclude::ecg(reports, means.clone())
                     }
                 }
             })
