@@ -22,7 +22,8 @@ fn recorded_pulses_are_those_of_the_monitor() {
     let rate = SampleRate::from_hz(RATE_HZ).unwrap();
     let (mut windows, mut acceptable, mut near) = (0, 0, 0);
     for recording in recordings() {
-        let (ppg, numerics) = (recording.signal("PLETH").unwrap(), recording.numerics.unwrap());
+        let (ppg, numerics) =
+            (recording.signal("PLETH").unwrap(), recording.numerics.as_ref().unwrap());
         for (k, window) in ppg.chunks_exact(16 * 125).enumerate() {
             let monitor = numerics.pulse_rate[k * 16 + 8];
             let pulses = detect_pulses(window, rate);
