@@ -298,7 +298,7 @@ mod tests {
         std::fs::write(folder.path().join("a.psv"), STAY).unwrap();
         let summary = evaluate(&Args { data: folder.path().to_owned(), json: true }).unwrap();
         // Second hour: 3 + 2 + 3 = 8 points known; measured alone, saturation, oxygen and temperature are open.
-        expect![[r#""#]].assert_eq(&serde_json::to_string(&summary).unwrap());
+        expect![[r#"{"task":"news2","patients":1,"hours":2,"sepsis_hours":1,"carry_hours":12,"auroc":1.0,"auroc_interval":{"lower":1.0,"upper":1.0},"measured":{"complete":0.0,"all_but_consciousness":0.5,"mean_width":7.0,"risk_certain":0.5,"high_risk_certain":0.5,"known":{"respiration_rate":1.0,"spo2":0.5,"supplemental_oxygen":0.5,"systolic":1.0,"heart_rate":1.0,"consciousness":0.0,"temperature":0.5},"auroc_lower":1.0,"auroc_upper":1.0,"auroc_middle":1.0,"auprc_lower":1.0},"carried":{"complete":0.0,"all_but_consciousness":1.0,"mean_width":3.0,"risk_certain":0.5,"high_risk_certain":0.5,"known":{"respiration_rate":1.0,"spo2":1.0,"supplemental_oxygen":1.0,"systolic":1.0,"heart_rate":1.0,"consciousness":0.0,"temperature":1.0},"auroc_lower":1.0,"auroc_upper":1.0,"auroc_middle":1.0,"auprc_lower":1.0}}"#]].assert_eq(&serde_json::to_string(&summary).unwrap());
     }
 
     #[test]
