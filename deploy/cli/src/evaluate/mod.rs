@@ -2,10 +2,15 @@
 
 mod news2;
 mod qrs;
+mod report;
 mod respiration;
+mod sepsis;
+mod rhythm;
 
 use crate::failure::Failure;
 use clap::Subcommand;
+
+pub(crate) use sepsis::table as sepsis_table;
 
 /// Hold an analysis against annotated recordings.
 #[derive(Debug, clap::Args)]
@@ -22,6 +27,10 @@ enum Task {
     Qrs(qrs::Args),
     /// Respiration rate of 32 s windows against breaths marked by two annotators.
     Respiration(respiration::Args),
+    /// Sepsis six hours ahead: hourly stays of the CinC 2019 challenge, AUROC, AUPRC, utility, calibration.
+    Sepsis(sepsis::Args),
+    /// Rhythm of short single-lead ECGs: normal, atrial fibrillation, other, noisy.
+    Rhythm(rhythm::Args),
 }
 
 /// Runs the task.
@@ -30,5 +39,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         Task::News2(args) => news2::run(&args),
         Task::Qrs(args) => qrs::run(&args),
         Task::Respiration(args) => respiration::run(&args),
+        Task::Sepsis(args) => sepsis::run(&args),
+        Task::Rhythm(args) => rhythm::run(&args),
     }
 }
