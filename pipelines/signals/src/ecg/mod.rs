@@ -3,8 +3,8 @@
 //! [`detect_r_peaks`] finds the beats, [`RrSeries`] says what their timing tells, [`quality`] and
 //! [`coverage`] how far to believe either, and [`flutter_episodes`] where there are no beats to find.
 //! [`Detector`] finds the beats as the samples come, [`LeadPair`] in two leads; [`filter`] cleans a lead.
-//! [`RrSeries::nn`] takes out artefacts, and
-//! [`hrv`] measures what is left. [`match_beats`] holds a detector against annotations.
+//! [`RrSeries::nn`] takes out artefacts, and [`hrv`] measures what is left. [`delineate`] finds the waves of
+//! each beat, for [`st`] and [`qt`]. [`match_beats`] holds a detector against annotations.
 
 mod delineate;
 mod detect;
@@ -14,8 +14,10 @@ pub mod hrv;
 mod leads;
 mod matching;
 mod nn;
+pub mod qt;
 mod quality;
 mod rr;
+pub mod st;
 
 pub use delineate::{
     AFTER_S, Absent, BEFORE_S, Complex, Delineation, MAX_BRIDGED_S, MIN_WAVE_MV, Wave, delineate,
