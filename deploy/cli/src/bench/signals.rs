@@ -126,7 +126,9 @@ fn read_leads(data: &Path) -> Result<Vec<(Vec<f32>, SampleRate)>, Failure> {
     }
     if leads.is_empty() {
         let data = data.display();
-        return Err(Failure::usage(format!("no record with a signal in {data}; name a folder of .hea files")));
+        return Err(Failure::usage(format!(
+            "no record with a signal in {data}; name a folder of .hea files"
+        )));
     }
     Ok(leads)
 }
@@ -248,7 +250,9 @@ fn peers(python: &Path, data: &Path) -> Result<Value, Failure> {
         .stdout(Stdio::piped())
         .spawn()
         .map_err(|error| {
-            Failure::usage(format!("{program} does not start ({error}); name a Python 3 with --python"))
+            Failure::usage(format!(
+                "{program} does not start ({error}); name a Python 3 with --python"
+            ))
         })?;
     if let Some(mut script) = child.stdin.take() {
         script.write_all(PEER_SCRIPT.as_bytes())?;
@@ -265,10 +269,17 @@ fn peers(python: &Path, data: &Path) -> Result<Value, Failure> {
 fn print_figures(figures: &Figures) {
     let million = |per_s: f64| format!("{:.1} million samples/s", per_s / 1e6);
     println!("{} records, {} samples, {} beats", figures.records, figures.samples, figures.beats);
-    println!("R peaks, frames of {:<6} {}", figures.frame_samples, million(figures.qrs_samples_per_s));
+    println!(
+        "R peaks, frames of {:<6} {}",
+        figures.frame_samples,
+        million(figures.qrs_samples_per_s)
+    );
     println!("R peaks, whole records    {}", million(figures.qrs_whole_samples_per_s));
     let patients = &figures.patients;
-    println!("{} patients × {} s: {} beats", patients.patients, patients.window_s, patients.patients_beats);
+    println!(
+        "{} patients × {} s: {} beats",
+        patients.patients, patients.window_s, patients.patients_beats
+    );
     println!("  ECG to R peaks          {:.3} s", patients.r_peaks_1000_patients_s);
     println!(
         "  R peaks to features     {:.3} s   ({:.0} windows/s, at least {} features each)",
