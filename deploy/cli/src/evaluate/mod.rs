@@ -23,7 +23,7 @@ pub struct Args {
 enum Task {
     /// Completeness and bounds of NEWS2 on hourly records, and its AUROC for sepsis: the baseline.
     News2(news2::Args),
-    /// R-peak detection: all annotated beats from the first on, first lead, 150 ms tolerance.
+    /// R-peak detection: all annotated beats from the first on, first lead or first two, 150 ms tolerance.
     Qrs(qrs::Args),
     /// Respiration rate of 32 s windows against breaths marked by two annotators.
     Respiration(respiration::Args),
