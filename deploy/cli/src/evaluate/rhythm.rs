@@ -5,7 +5,9 @@
 
 use crate::failure::Failure;
 use haar_inference::rhythm::{RhythmClass, RhythmInput, RhythmModel, RhythmScore};
-use haar_inference::statistics::{ClassMetrics, Confusion, Interval, auroc, bootstrap, calibration};
+use haar_inference::statistics::{
+    ClassMetrics, Confusion, Interval, auroc, bootstrap, calibration,
+};
 use haar_recordings::cinc2017::{self, Recording};
 use haar_schema::SampleRate;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -176,9 +178,14 @@ fn print_table(summary: &Summary, results: &[Scored]) {
     let number = |share: Option<f64>| share.map_or_else(|| "–".into(), |s| format!("{s:.4}"));
     println!("{}", confusion(results));
     println!("model {}", summary.model);
-    for (name, group) in [("held-out folds", &summary.held_out), ("unknown to the model", &summary.unknown)]
+    for (name, group) in
+        [("held-out folds", &summary.held_out), ("unknown to the model", &summary.unknown)]
     {
-        println!("{name}: {} recordings, mean F1 of N, A, O {}", group.recordings, number(group.f1));
+        println!(
+            "{name}: {} recordings, mean F1 of N, A, O {}",
+            group.recordings,
+            number(group.f1)
+        );
     }
     let interval = summary.f1_interval.as_ref();
     println!(

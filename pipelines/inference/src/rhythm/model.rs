@@ -1,10 +1,10 @@
 //! Loading the model and asking it.
 
+use super::RhythmClass;
 use super::input::{FEATURES, RhythmInput, WINDOW};
 use super::network::{CHANNELS, CLASSES, agree, describe, misfit, see};
 use super::signal::WAVEFORM_HZ;
 use super::standard::Standard;
-use super::RhythmClass;
 use crate::explain::integrated_gradients;
 use crate::package::{InputSpec, LoadError, Manifest, OutputSpec, Package};
 use crate::{BUILTIN, Builtin};
@@ -81,7 +81,9 @@ pub enum RhythmError {
     #[error("the network could not be computed: {0}")]
     Network(#[from] candle_core::Error),
     /// The weights give no number for this input.
-    #[error("the model gave no finite score for recording {0} of the call: its weights are damaged")]
+    #[error(
+        "the model gave no finite score for recording {0} of the call: its weights are damaged"
+    )]
     NotFinite(usize),
     /// No such member.
     #[error("the model has no members {0:?}")]
@@ -343,4 +345,83 @@ fn score(rows: &[[f32; CLASSES]]) -> Option<RhythmScore> {
     let at = class.index();
     let squares: f32 = rows.iter().map(|row| (row[at] - probabilities[at]).powi(2)).sum();
     Some(RhythmScore { probabilities, class, spread: (squares / count).sqrt() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::package::Draft;
+    use crate::rhythm::train::tests::{cases, settings};
+    use crate::rhythm::{RhythmAbout, rhythm_draft, train_rhythm};
+
+    fn draft() -> Draft {
+        let (cases, settings) = (cases(), settings());
+        let committee = train_rhythm(&cases, &settings, None, &mut |_| {}).unwrap();
+        let about = RhythmAbout { version: 3, date: "2026-11-23".into(), command: "none".into() };
+        rhythm_draft(&committee, &cases, &settings, &about).unwrap()
+    }
+
+    #[test]
+    fn what_was_trained_is_loaded_asked_and_explained() {
+        let draft = draft();
+        assert!(draft.manifest.metrics.values["accuracy"] > 0.9, "{:?}", draft.manifest.metrics);
+        let folder = tempfile::tempdir().unwrap();
+        draft.write(folder.path()).unwrap();
+        let model = RhythmModel::load(folder.path()).unwrap();
+        assert_eq!(model.package().manifest().version, 3);
+        assert!(
+            draft.card.contains("24 recordings") && !draft.card.contains('{'),
+            "{}",
+            draft.card
+        );
+
+        let inputs: Vec<RhythmInput> = cases().iter().map(|case| case.input().clone()).collect();
+        let together = model.classify(&inputs).unwrap();
+        for (input, score) in inputs.iter().zip(&together) {
+            let alone = model.classify(std::slice::from_ref(input)).unwrap();
+            assert_eq!(alone[0], *score);
+            assert!((score.probabilities.iter().sum::<f32>() - 1.0).abs() < 1e-5);
+        }
+        let attribution = model.attribute(&inputs[1], RhythmClass::Fibrillation).unwrap();
+        assert_eq!(attribution.over_time.len(), 120);
+        let difference = f64::from(attribution.output) - f64::from(attribution.neutral);
+        let off = (attribution.sum() - difference).abs();
+        assert!(off <= 0.01 * difference.abs().max(0.1), "{off} of {difference}");
+    }
+
+    #[test]
+    fn who_has_seen_a_recording_is_not_asked_about_it() {
+        let (text, weights) = draft().encode().unwrap();
+        let model = RhythmModel::new(Package::from_parts(&text, &weights).unwrap()).unwrap();
+        let own = cases()[0].case;
+        assert_eq!(model.members_for(own).len(), 1);
+        assert_eq!(model.members_for(CaseId(999)), 0..2);
+        let input = [cases()[0].input().clone()];
+        assert_eq!(model.classify_by(&input, model.members_for(own)).unwrap()[0].spread, 0.0);
+        assert!(matches!(model.classify_by(&input, 1..3), Err(RhythmError::Members(_))));
+        assert!(matches!(model.classify_by(&input, 1..1), Err(RhythmError::Members(_))));
+    }
+
+    #[test]
+    fn a_model_for_something_else_is_refused() {
+        let draft = draft();
+        let refused = |change: &dyn Fn(&mut Draft)| {
+            let mut other = draft.clone();
+            change(&mut other);
+            let (text, weights) = other.encode().unwrap();
+            RhythmModel::new(Package::from_parts(&text, &weights).unwrap()).unwrap_err()
+        };
+        let error = refused(&|draft| draft.manifest.task = "ecg-beats".into());
+        assert!(matches!(error, LoadError::Task { .. }), "{error}");
+        let error = refused(&|draft| draft.manifest.inputs.swap(0, 1));
+        assert!(matches!(error, LoadError::Inputs { .. }), "{error}");
+        let error = refused(&|draft| {
+            draft.members[0].remove("conv3.bias");
+        });
+        assert!(matches!(error, LoadError::Tensor(name) if name == "conv3.bias"));
+        let error = refused(&|draft| {
+            draft.members[1].remove("features.scale");
+        });
+        assert!(matches!(error, LoadError::Tensor(name) if name == "features.scale"));
+    }
 }

@@ -5,9 +5,7 @@
 //! and blotted out in places, anew in every epoch.
 
 use super::input::{FEATURES, InputError, RhythmInput, WINDOW};
-use super::network::{
-    CHANNELS, CLASSES, DESCRIBED, Masks, PARAMETERS, SEEN_WIDTH, describe, see,
-};
+use super::network::{CHANNELS, CLASSES, DESCRIBED, Masks, PARAMETERS, SEEN_WIDTH, describe, see};
 use super::{RhythmClass, standard::Standard};
 use crate::training::{FitError, FitProgress, Run, fit, folds, initial, random};
 use candle_core::{Device, Tensor};
@@ -52,7 +50,7 @@ impl Default for RhythmSettings {
     fn default() -> Self {
         Self {
             seed: 1,
-            epochs: 20,
+            epochs: 24,
             members: 5,
             batch: 32,
             learning_rate: 2e-3,
@@ -291,4 +289,80 @@ pub(super) fn fingerprint(cases: &[RhythmCase], settings: &RhythmSettings) -> St
         hash.update([case.class.index() as u8]);
     }
     hex::encode(hash.finalize())
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A recording of 12 s: regular with P waves, or irregular without.
+    fn recording(number: u64, irregular: bool) -> Vec<f32> {
+        let mut rng = random(number, 0, 0);
+        let mut mv = vec![0.0_f32; 12 * 300];
+        let mut beat = 100.0;
+        while beat < 3_500.0 {
+            for (at, value) in mv.iter_mut().enumerate() {
+                let bump = |place: f64, width: f64, height: f64| {
+                    height * (-0.5 * ((at as f64 - place) / width).powi(2)).exp()
+                };
+                let p = if irregular { 0.0 } else { 0.15 };
+                *value += (bump(beat, 4.0, 1.0) + bump(beat - 48.0, 8.0, p)) as f32;
+            }
+            beat += if irregular { rng.random_range(110.0..360.0) } else { 240.0 };
+        }
+        mv.iter_mut().for_each(|value| *value += rng.random_range(-0.02..0.02));
+        mv
+    }
+
+    pub(in super::super) fn cases() -> Vec<RhythmCase> {
+        let case = |number: u64| {
+            let class = [RhythmClass::Normal, RhythmClass::Fibrillation][number as usize % 2];
+            let mv = recording(number, number % 2 == 1);
+            RhythmCase::new(CaseId(number), class, &mv, SampleRate::from_hz(300).unwrap()).unwrap()
+        };
+        (0..24).map(case).collect()
+    }
+
+    pub(in super::super) fn settings() -> RhythmSettings {
+        RhythmSettings { epochs: 6, members: 2, batch: 4, ..RhythmSettings::default() }
+    }
+
+    #[test]
+    fn broken_off_and_resumed_it_ends_the_same() {
+        let (cases, settings) = (cases(), RhythmSettings { epochs: 2, ..settings() });
+        let weights = |committee: &Committee| -> Vec<Vec<f32>> {
+            let tensors = committee.members.iter().flat_map(BTreeMap::values);
+            tensors.map(|tensor| tensor.flatten_all().unwrap().to_vec1().unwrap()).collect()
+        };
+        let whole = train_rhythm(&cases, &settings, None, &mut |_| {}).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("resume");
+        let kept = folder.path().join("kept");
+        train_rhythm(&cases, &settings, Some(&path), &mut |progress| {
+            if (progress.stage, progress.epoch) == (1, 1) {
+                std::fs::copy(folder.path().join("resume.1"), &kept).unwrap();
+            }
+        })
+        .unwrap();
+        std::fs::rename(&kept, folder.path().join("resume.1")).unwrap();
+        let mut epochs = 0;
+        let resumed = train_rhythm(&cases, &settings, Some(&path), &mut |_| epochs += 1).unwrap();
+        assert_eq!(epochs, 1);
+        assert_eq!(weights(&resumed), weights(&whole));
+        let other = RhythmSettings { seed: 2, ..settings };
+        let error = train_rhythm(&cases, &other, Some(&path), &mut |_| {}).unwrap_err();
+        assert!(matches!(error, FitError::Resume { .. }), "{error}");
+    }
+
+    #[test]
+    fn what_is_altered_keeps_its_shape_and_its_end() {
+        let input = &cases()[0].whole;
+        for epoch in 0..50 {
+            let (window, length) = altered(input, &mut random(1, 0, epoch));
+            assert_eq!(window.len(), WINDOW * CHANNELS);
+            assert!((input.samples() / 2..=WINDOW).contains(&length), "{length}");
+            assert!(window[length * CHANNELS..].iter().all(|value| *value == 0.0));
+            assert!(window.iter().all(|value| value.is_finite()));
+        }
+    }
 }
