@@ -30,9 +30,11 @@
 mod attribution;
 mod builtin;
 mod class;
+pub mod condition;
 mod confusion;
 mod conv;
 pub mod explain;
+pub mod faults;
 mod input;
 mod manifest;
 mod model;
@@ -40,10 +42,12 @@ mod network;
 pub mod package;
 mod product;
 pub mod registry;
+pub mod sepsis;
 pub mod rhythm;
 pub mod statistics;
 pub mod train;
 pub mod training;
+pub mod trees;
 
 pub use attribution::{Attribution, MAX_ATTRIBUTION_STEPS};
 pub use builtin::{BUILTIN, Builtin};
