@@ -30,23 +30,30 @@
 mod attribution;
 mod builtin;
 mod class;
+pub mod condition;
 mod confusion;
+mod conv;
 pub mod explain;
 pub mod faults;
 mod input;
 mod manifest;
 mod model;
 mod network;
+mod product;
 pub mod package;
 pub mod registry;
+pub mod sepsis;
+pub mod rhythm;
 pub mod statistics;
 pub mod train;
 pub mod training;
+pub mod trees;
 
 pub use attribution::{Attribution, MAX_ATTRIBUTION_STEPS};
 pub use builtin::{BUILTIN, Builtin};
 pub use class::BeatClass;
 pub use confusion::{ClassMetrics, Confusion};
+pub use conv::{Convolution, Stride, convolve, dense};
 pub use input::{
     BeatInput, CHANNELS, MAX_WINDOW_SAMPLES, RR_FEATURES, RR_NAMES, SEGMENT_BEFORE, SEGMENT_RATE,
     SEGMENT_SAMPLES, beat_inputs,

@@ -2,8 +2,13 @@
 
 mod beats;
 mod faults;
+mod condition;
+mod sepsis;
+mod rhythm;
 
 use crate::failure::Failure;
+use haar_inference::training::FitProgress;
+use indicatif::{ProgressBar, ProgressStyle};
 
 /// Train a model from recordings.
 #[derive(Debug, clap::Args)]
@@ -18,6 +23,12 @@ enum Task {
     Beats(beats::Args),
     /// Tell device faults on any stream of numbers.
     Faults(faults::Args),
+    /// Sort flagged windows into groups of conditions.
+    Condition(condition::Args),
+    /// Warn of sepsis six hours ahead from hourly stays (CinC 2019 challenge).
+    Sepsis(sepsis::Args),
+    /// Tell the rhythm of short single-lead ECGs: normal, atrial fibrillation, other, noisy.
+    Rhythm(rhythm::Args),
 }
 
 /// Runs the task.
@@ -25,5 +36,26 @@ pub fn run(args: Args) -> Result<(), Failure> {
     match args.task {
         Task::Beats(args) => beats::run(&args),
         Task::Faults(args) => faults::run(&args),
+        Task::Condition(args) => condition::run(&args),
+        Task::Sepsis(args) => sepsis::run(&args),
+        Task::Rhythm(args) => rhythm::run(&args),
     }
+}
+
+/// Epochs of all members, on standard error, and only where that is a terminal.
+fn bar() -> ProgressBar {
+    let bar = ProgressBar::new(0);
+    // The template is a constant; if it were wrong the plain bar would do.
+    let style = ProgressStyle::with_template(
+        "{wide_bar} {pos}/{len} {elapsed} elapsed, {eta} to go  {msg}",
+    );
+    bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+/// Shows how far a training has come.
+fn show(bar: &ProgressBar, progress: FitProgress) {
+    let FitProgress { stage, stages, epoch, epochs, loss } = progress;
+    bar.set_length(stages as u64 * u64::from(epochs));
+    bar.set_position(stage as u64 * u64::from(epochs) + u64::from(epoch));
+    bar.set_message(format!("member {} of {stages}, epoch {epoch}, loss {loss:.4}", stage + 1));
 }

@@ -373,15 +373,14 @@ mod tests {
 
     /// Every pulse and nothing else, peak and foot where they were put.
     fn check(ppg: &[f32], hz: u32, interval_s: f64, seconds: f64) {
-        // Whether a pulse at the very end is whole is left open.
-        let end = seconds - 0.4;
-        let mut pulses = detect_pulses(ppg, rate(hz));
-        pulses.retain(|pulse| (pulse.peak as f64 / f64::from(hz)) < end);
+        let pulses = detect_pulses(ppg, rate(hz));
         let expected: Vec<f64> = (0..)
             .map(|beat| 0.6 + f64::from(beat) * interval_s)
-            .take_while(|time| *time < end)
+            .take_while(|time| *time < seconds - 0.4)
             .collect();
-        assert_eq!(pulses.len(), expected.len(), "{hz} Hz, {interval_s} s");
+        // Whether those at the very end are whole is left open.
+        let more = pulses.len().checked_sub(expected.len());
+        assert!(more.is_some_and(|more| more <= 2), "{hz} Hz, {interval_s} s: {more:?}");
         for (pulse, time) in pulses.iter().zip(expected) {
             let peak = pulse.peak as f64 / f64::from(hz);
             assert!((peak - time).abs() < 0.03, "{peak} {time}");
