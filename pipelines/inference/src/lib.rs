@@ -41,7 +41,7 @@ pub mod train;
 pub use attribution::{Attribution, MAX_ATTRIBUTION_STEPS};
 pub use class::BeatClass;
 pub use confusion::{ClassMetrics, Confusion};
-pub use conv::{Convolution, Stride, convolve, dense};
+pub use conv::{Convolution, Stride, convolve, dense, mean_over_length};
 pub use input::{
     BeatInput, CHANNELS, MAX_WINDOW_SAMPLES, RR_FEATURES, RR_NAMES, SEGMENT_BEFORE, SEGMENT_RATE,
     SEGMENT_SAMPLES, beat_inputs,
