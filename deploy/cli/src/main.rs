@@ -6,6 +6,7 @@ mod demo;
 mod evaluate;
 mod failure;
 mod fsck;
+mod model;
 mod prove;
 mod replay;
 mod simulate;
@@ -45,6 +46,8 @@ enum Command {
     Evaluate(evaluate::Args),
     /// Train a model.
     Train(train::Args),
+    /// Look at models, and decide which are at work.
+    Model(model::Args),
     /// Measure speed.
     Bench(bench::Args),
 }
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
         Command::Fsck(args) => fsck::run(args),
         Command::Evaluate(args) => evaluate::run(args),
         Command::Train(args) => train::run(args),
+        Command::Model(args) => model::run(args),
         Command::Bench(args) => bench::run(args),
     };
     match ended {

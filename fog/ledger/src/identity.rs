@@ -71,6 +71,11 @@ pub enum IdentityError {
     },
 }
 
+/// The text cannot be a note.
+#[derive(Debug, thiserror::Error)]
+#[error("not a text that can be signed: it must end in a newline and have no control characters")]
+pub struct SignError;
+
 impl Identity {
     /// The identity of a new log. `seed` must be fresh and uniformly random; it is the secret.
     ///
@@ -136,6 +141,17 @@ impl Identity {
     /// The public half, to be handed to whoever verifies.
     pub fn vkey(&self) -> &VerifierKey {
         &self.vkey
+    }
+
+    /// Signs a text, which becomes a C2SP signed-note with one signature line. For statements by people and sites;
+    /// a checkpoint is signed by the log alone.
+    ///
+    /// # Errors
+    /// If the text cannot be a note: it must end in a newline and have no control characters.
+    pub fn sign(&self, text: &str) -> Result<Vec<u8>, SignError> {
+        let mut note = signed_note::Note::new(text.as_bytes(), &[]).map_err(|_| SignError)?;
+        note.add_sigs(&[&self.signer]).map_err(|_| SignError)?;
+        Ok(note.to_bytes())
     }
 
     fn from_secret(secret: Zeroizing<String>, vkey: &str) -> Option<Self> {

@@ -30,7 +30,8 @@ pub use checkpoint::{CheckpointError, MAX_CHECKPOINT_BYTES, SignedCheckpoint};
 pub use file::{FileError, open_read_only};
 pub use fsck::{FsckError, MAX_PROBLEMS, Problem, Report, fsck};
 pub use identity::{
-    Identity, IdentityError, MAX_KEY_BYTES, MAX_ORIGIN_BYTES, VerifierKey, VerifierKeyError,
+    Identity, IdentityError, MAX_KEY_BYTES, MAX_ORIGIN_BYTES, SignError, VerifierKey,
+    VerifierKeyError,
 };
 pub use leaf::{
     LEAF_BYTES, LEAF_VERSION, LeafKey, LeafKind, MAX_BODY_BYTES, Name, UnknownKind, leaf,

@@ -28,17 +28,25 @@
 #![forbid(unsafe_code)]
 
 mod attribution;
+mod builtin;
 mod class;
+pub mod condition;
 mod confusion;
 mod conv;
+pub mod explain;
 mod input;
 mod manifest;
 mod model;
 mod network;
+pub mod package;
 mod product;
+pub mod registry;
+pub mod statistics;
 pub mod train;
+pub mod training;
 
 pub use attribution::{Attribution, MAX_ATTRIBUTION_STEPS};
+pub use builtin::{BUILTIN, Builtin};
 pub use class::BeatClass;
 pub use confusion::{ClassMetrics, Confusion};
 pub use conv::{Convolution, Stride, convolve, dense, mean_over_length};
@@ -50,4 +58,5 @@ pub use manifest::{
     InputSpec, MAX_MANIFEST_BYTES, Manifest, ManifestError, Metrics, Source, TrainingData,
     TrainingRun, WeightsFile,
 };
+pub(crate) use model::on_the_calling_thread;
 pub use model::{BATCH, BeatModel, BeatScore, ClassifyError, LoadError, MAX_WEIGHTS_BYTES};

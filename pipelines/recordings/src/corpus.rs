@@ -2,7 +2,8 @@
 //!
 //! Public data sets come as a folder of many small files or as one archive of them. [`Corpus::open`] takes
 //! either: every file under a folder, and every file in the `.tar.zst` archives that lie in it, in order of their
-//! paths, so that the same data gives the same order.
+//! paths, so that the same data gives the same order. A single file that is packed as `NAME.csv.zst` counts as the file
+//! `NAME.csv`.
 //!
 //! # Limits
 //! [`MAX_FILE_BYTES`] a file, [`MAX_FILES`] files, [`MAX_DEPTH`] folders deep. Everything that is asked for is in memory at once:
@@ -76,8 +77,8 @@ pub enum CorpusError {
         /// Why.
         source: std::io::Error,
     },
-    /// An archive is damaged.
-    #[error("{path} is not a readable .tar.zst archive ({reason}); fetch it again")]
+    /// An archive or packed file is damaged.
+    #[error("{path} is not a readable .zst archive or file ({reason}); fetch it again")]
     Archive {
         /// Which.
         path: PathBuf,
@@ -104,7 +105,8 @@ pub enum CorpusError {
 }
 
 impl Corpus {
-    /// The files under `folder`, and in the `.tar.zst` archives under it, for which `take` says yes to the path.
+    /// The files under `folder`, and in the `.tar.zst` archives under it, for which `take` says yes to the path;
+    /// of a `.csv.zst` the path is asked, and kept, without the `.zst`.
     /// `wanted` says in words what these are, for the error when there are none. A path that is
     /// both in the folder and in an archive is taken from the folder.
     ///
@@ -118,7 +120,11 @@ impl Corpus {
         let mut corpus = Self::default();
         let mut archives = Vec::new();
         if folder.is_file() {
-            archives.push(folder.to_path_buf());
+            let name = folder.file_name().unwrap_or_default().to_string_lossy();
+            match packed_csv(&name) {
+                Some(name) => corpus.insert(name.to_owned(), unpacked(folder)?)?,
+                None => archives.push(folder.to_path_buf()),
+            }
         } else {
             corpus.walk(folder, "", 0, &take, &mut archives)?;
         }
@@ -174,6 +180,10 @@ impl Corpus {
                 }
             } else if name.ends_with(".tar.zst") {
                 archives.push(path);
+            } else if let Some(within) = packed_csv(&within) {
+                if take(within) && !self.files.contains_key(within) {
+                    self.insert(within.to_owned(), unpacked(&path)?)?;
+                }
             } else if take(&within) {
                 let file = std::fs::File::open(&path)
                     .map_err(|source| CorpusError::Read { path: path.clone(), source })?;
@@ -228,6 +238,20 @@ impl IntoIterator for Corpus {
     fn into_iter(self) -> Self::IntoIter {
         self.files.into_iter().map(|(path, bytes)| File { path, bytes })
     }
+}
+
+/// The path without `.zst`, of a single packed table.
+fn packed_csv(path: &str) -> Option<&str> {
+    path.strip_suffix(".zst").filter(|path| path.ends_with(".csv"))
+}
+
+fn unpacked(path: &Path) -> Result<Vec<u8>, CorpusError> {
+    let file = std::fs::File::open(path)
+        .map_err(|source| CorpusError::Read { path: path.into(), source })?;
+    let decoder = StreamingDecoder::new(std::io::BufReader::new(file)).map_err(|error| {
+        CorpusError::Archive { path: path.into(), reason: error.to_string() }
+    })?;
+    read(decoder, path)
 }
 
 fn read(file: impl Read, path: &Path) -> Result<Vec<u8>, CorpusError> {
@@ -285,6 +309,20 @@ mod tests {
         assert_eq!(names, ["a.txt", "b.txt"]);
         // printf one | sha256sum
         assert_eq!(from(plain.path())[0].case(), CaseId(0x7692_c3ad_3540_bb80));
+    }
+
+    #[test]
+    fn a_packed_table_is_one_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let bytes = ruzstd::encoding::compress_to_vec(
+            b"a,b\n1,2\n".as_slice(),
+            ruzstd::encoding::CompressionLevel::Fastest,
+        );
+        std::fs::write(folder.path().join("x.csv.zst"), bytes).unwrap();
+        for path in [folder.path().to_path_buf(), folder.path().join("x.csv.zst")] {
+            let corpus = Corpus::open(&path, "a table", |path| path == "x.csv").unwrap();
+            assert_eq!(corpus.get("x.csv"), Some(b"a,b\n1,2\n".as_slice()));
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@
 
 mod outcome;
 mod pki;
-mod report;
+pub(crate) mod report;
 mod script;
 mod view;
 

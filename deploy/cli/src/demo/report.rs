@@ -19,7 +19,7 @@ mod chart;
 mod episode;
 mod page;
 mod scale;
-mod strip;
+pub(crate) mod strip;
 mod trace;
 
 use haar_schema::{FlaggedEvent, Subject, Timestamp, WindowDigest};
@@ -27,6 +27,7 @@ use std::collections::BTreeMap;
 
 use trace::VitalSeries;
 
+pub(crate) use page::STYLE;
 pub use page::render;
 
 /// The most patients on one page.

@@ -1,6 +1,7 @@
 //! `haar evaluate`: how good an analysis is on annotated recordings.
 
 mod qrs;
+mod report;
 
 use crate::failure::Failure;
 use clap::Subcommand;

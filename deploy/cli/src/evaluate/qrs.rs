@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use haar_recordings::wfdb::{Record, find_records, read_annotations};
-use haar_schema::SampleRate;
+use haar_schema::{SampleRate, Strip};
 use haar_signals::ecg::{Matches, detect_r_peaks, match_beats};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
+use super::report::{Part, Report, ecg_strip};
 use crate::failure::Failure;
 
 /// A detection this near to an annotated beat is that beat (ANSI/AAMI EC57), in seconds.
@@ -27,20 +28,30 @@ pub(super) struct Args {
     /// Print one JSON object instead of a table; shares are fractions of 1.
     #[arg(long)]
     json: bool,
+    /// Write a page with the figures, and the stretches with the most mistakes as strips.
+    #[arg(long, value_name = "FILE.html")]
+    report: Option<PathBuf>,
 }
 
 /// Runs the task.
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let paths = annotated_records(args)?;
     let progress = progress_bar(paths.len() as u64);
-    let mut report = QrsReport::default();
+    let (mut report, mut mistakes) = (QrsReport::default(), Vec::new());
     for path in &paths {
         progress.set_message(name_of(path));
-        report.add(evaluate_record(path)?);
+        let result = evaluate_record(path)?;
+        if args.report.is_some() {
+            mistakes.extend(worst_stretch(path, &result)?);
+        }
+        report.add(result);
         progress.inc(1);
     }
     progress.finish_and_clear();
     let summary = report.summary();
+    if let Some(path) = &args.report {
+        super::report::write(path, &page(&summary, mistakes))?;
+    }
     if args.json {
         println!("{}", serde_json::to_string(&summary)?);
     } else {
@@ -92,7 +103,8 @@ fn evaluate_record(path: &Path) -> Result<RecordResult, Failure> {
     let detected = detect_r_peaks(lead, rate);
     let took = begin.elapsed();
     let matches = match_beats(&reference, &detected, (TOLERANCE_S * rate.hz()) as usize);
-    Ok(RecordResult { name: name_of(path), samples: lead.len() as u64, took, matches })
+    let (name, samples) = (name_of(path), lead.len() as u64);
+    Ok(RecordResult { name, samples, took, matches, reference, detected })
 }
 
 fn name_of(path: &Path) -> String {
@@ -117,6 +129,85 @@ struct RecordResult {
     samples: u64,
     took: Duration,
     matches: Matches,
+    reference: Vec<usize>,
+    detected: Vec<usize>,
+}
+
+/// A stretch of a record, how many mistakes are in it, and what to say of it.
+type Mistakes = (usize, String, Strip);
+
+/// The ten seconds of a record with the most mistakes; `None` if it has none.
+fn worst_stretch(path: &Path, result: &RecordResult) -> Result<Option<Mistakes>, Failure> {
+    let record = Record::open(path)?;
+    let rate = SampleRate::from_millihertz((record.header.rate_hz * 1_000.0).round() as u32);
+    let (Some(lead), Some(rate)) = (record.signals.first(), rate) else { return Ok(None) };
+    let tolerance = (TOLERANCE_S * rate.hz()) as usize;
+    let alone = |beats: &[usize], others: &[usize], letter: char| -> Vec<(usize, char)> {
+        let far = |at: &&usize| {
+            let from = others.partition_point(|other| other + tolerance < **at);
+            others.get(from).is_none_or(|other| *other > **at + tolerance)
+        };
+        beats.iter().filter(far).map(|at| (*at, letter)).collect()
+    };
+    let missed = alone(&result.reference, &result.detected, '−');
+    let added = alone(&result.detected, &result.reference, '+');
+    let mut all = [missed, added].concat();
+    all.sort_unstable();
+    let length = (10.0 * rate.hz()) as usize;
+    let count =
+        |from: usize| all.iter().filter(|(at, _)| (from..from + length).contains(at)).count();
+    let starts = all.iter().map(|(at, _)| at.saturating_sub(length / 4));
+    let Some(from) = starts.max_by_key(|from| count(*from)) else { return Ok(None) };
+    let marks: Vec<(usize, char)> = all
+        .iter()
+        .filter(|(at, _)| (from..from + length).contains(at))
+        .map(|(at, letter)| (at - from, *letter))
+        .collect();
+    let piece = &lead[from..(from + length).min(lead.len())];
+    let (missed, added) = (count_of(&marks, '−'), count_of(&marks, '+'));
+    let second = from as f64 / rate.hz();
+    let caption =
+        format!("{} at {second:.0} s: {missed} missed (−), {added} false (+)", result.name);
+    Ok(Some((marks.len(), caption, ecg_strip(piece, rate, &marks))))
+}
+
+fn count_of(marks: &[(usize, char)], letter: char) -> usize {
+    marks.iter().filter(|(_, other)| *other == letter).count()
+}
+
+fn page(summary: &QrsSummary, mut mistakes: Vec<Mistakes>) -> Report {
+    mistakes.sort_by_key(|(count, _, _)| std::cmp::Reverse(*count));
+    let percent = |share: Option<f64>| {
+        share.map_or_else(|| "–".to_owned(), |share| format!("{:.2} %", share * 100.0))
+    };
+    let row = |name: &str, figures: &QrsFigures| {
+        let counts =
+            [figures.beats, figures.matches.false_negatives, figures.matches.false_positives];
+        let shares = [figures.sensitivity, figures.ppv, figures.f1].map(percent);
+        let counts = counts.map(|count| count.to_string());
+        std::iter::once(name.to_owned()).chain(counts).chain(shares).collect()
+    };
+    let mut rows: Vec<Vec<String>> =
+        summary.per_record.iter().map(|line| row(&line.record, &line.figures)).collect();
+    rows.push(row("all", &summary.total));
+    let below = format!("of {} beats", summary.total.beats);
+    let tile = |name: &str, share| [name.to_owned(), percent(share), below.clone()];
+    let head = ["record", "beats", "missed", "false", "sensitivity", "PPV", "F1"];
+    Report {
+        title: format!("R peaks of {} records", summary.records),
+        tiles: vec![
+            tile("Sensitivity", summary.total.sensitivity),
+            tile("PPV", summary.total.ppv),
+            tile("F1", summary.total.f1),
+        ],
+        parts: vec![
+            Part::Strips {
+                title: "The ten seconds of each record with the most mistakes".into(),
+                strips: mistakes.into_iter().map(|(_, said, strip)| (said, strip)).collect(),
+            },
+            Part::Table { title: "Records".into(), head: head.map(str::to_owned).into(), rows },
+        ],
+    }
 }
 
 #[derive(Default)]
@@ -230,7 +321,7 @@ mod tests {
 
     fn args(data: &Path, records: &[&str]) -> Args {
         let records = records.iter().map(|name| (*name).to_owned()).collect();
-        Args { data: data.to_owned(), records, json: true }
+        Args { data: data.to_owned(), records, json: true, report: None }
     }
 
     /// A folder with a record of one spike a second and an annotation file of two beats (at 250 and 500).

@@ -1,8 +1,11 @@
 //! `haar train`: trains a model from recordings, with the metrics of patients held out.
 
 mod beats;
+mod condition;
 
 use crate::failure::Failure;
+use haar_inference::training::FitProgress;
+use indicatif::{ProgressBar, ProgressStyle};
 
 /// Train a model from recordings.
 #[derive(Debug, clap::Args)]
@@ -15,11 +18,32 @@ pub struct Args {
 enum Task {
     /// Classify heart beats of a single-lead ECG (AAMI classes N, S, V, F, Q).
     Beats(beats::Args),
+    /// Sort flagged windows into groups of conditions.
+    Condition(condition::Args),
 }
 
 /// Runs the task.
 pub fn run(args: Args) -> Result<(), Failure> {
     match args.task {
         Task::Beats(args) => beats::run(&args),
+        Task::Condition(args) => condition::run(&args),
     }
+}
+
+/// Epochs of all members, on standard error, and only where that is a terminal.
+fn bar() -> ProgressBar {
+    let bar = ProgressBar::new(0);
+    // The template is a constant; if it were wrong the plain bar would do.
+    let style = ProgressStyle::with_template(
+        "{wide_bar} {pos}/{len} {elapsed} elapsed, {eta} to go  {msg}",
+    );
+    bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+/// Shows how far a training has come.
+fn show(bar: &ProgressBar, progress: FitProgress) {
+    let FitProgress { stage, stages, epoch, epochs, loss } = progress;
+    bar.set_length(stages as u64 * u64::from(epochs));
+    bar.set_position(stage as u64 * u64::from(epochs) + u64::from(epoch));
+    bar.set_message(format!("member {} of {stages}, epoch {epoch}, loss {loss:.4}", stage + 1));
 }

@@ -10,7 +10,7 @@
 
 mod dataset;
 mod epoch;
-mod optimizer;
+
 mod output;
 mod resume;
 
@@ -20,11 +20,11 @@ pub use output::{About, WriteError};
 use crate::manifest::WeightsFile;
 use crate::model::{BATCH, batch, on_the_calling_thread};
 use crate::network::{Network, PARAMETERS, log_softmax};
+use crate::training::AdamW;
 use crate::{BeatClass, BeatInput, Confusion};
 use candle_core::{D, Device, Tensor};
 use dataset::{Dataset, Patient};
 use haar_recordings::wfdb::{AnnotationError, FindError, RecordError};
-use optimizer::AdamW;
 use rand::RngExt;
 use rand::seq::SliceRandom;
 use resume::{Earlier, State};

@@ -8,8 +8,8 @@
 //! It is our own file. It belongs to one data set and one set of settings, held by a fingerprint of both.
 
 use super::TrainError;
-use super::optimizer::AdamW;
 use crate::Confusion;
+use crate::training::AdamW;
 use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

@@ -5,11 +5,14 @@
 //! what is left over ("leaks") is 0 for a sinusoid and near 1 for narrow complexes. Their two thresholds
 //! are used as begin and end of an episode.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 
 use haar_schema::SampleRate;
 
-use super::filter::{Biquad, band_pass, fill_gaps};
+use super::detect::{Front, MIN_RATE_HZ, working_rate};
+use super::filter::Biquad;
+use super::filter::symmetric::Symmetric;
 
 /// Windows in which the leakage is measured, in seconds; they follow each other by one second.
 const WINDOW_S: usize = 4;
@@ -17,8 +20,11 @@ const WINDOW_S: usize = 4;
 /// An episode begins where the leakage falls below this (Kuo & Dillman).
 const BEGIN_LEAKAGE: f32 = 0.406;
 
-/// And lasts while it stays below this (Kuo & Dillman).
+/// And lasts while it stays below this (Kuo & Dillman), before that place for [`BACK`] windows at most.
 const END_LEAKAGE: f32 = 0.625;
+
+/// Windows before the begin that may yet turn out to belong to an episode. It bounds the delay.
+const BACK: usize = 8;
 
 /// Half a period of the slowest wave that is flutter, in seconds: 120 waves a minute. Slower sinusoids are
 /// baseline wander.
@@ -27,50 +33,164 @@ const MAX_HALF_PERIOD_S: f64 = 0.25;
 /// Band that is looked at.
 const BAND_HZ: (f64, f64) = (2.0, 30.0);
 
-/// The leakage is measured on means of so many samples that about this rate remains, which the band allows.
-const WORKING_RATE_HZ: f64 = 90.0;
+/// The response of the band-pass is cut off this far from its middle, in seconds: eight time constants.
+const BAND_REACH_S: f64 = 0.9;
+
+/// The leakage is measured on means of so many working samples that about this rate remains.
+const LEAKAGE_RATE_HZ: f64 = 60.0;
 
 /// Where the signal is ventricular flutter or fibrillation rather than beats: ranges of samples, in order,
-/// not touching. Less than four seconds are not judged.
+/// not touching. `mv` as for [`detect_r_peaks`](super::detect_r_peaks). Less than four seconds are not
+/// judged, nor are rates below [`MIN_RATE_HZ`].
 pub fn flutter_episodes(mv: &[f32], rate: SampleRate) -> Vec<Range<usize>> {
-    fill_gaps(mv).map_or_else(Vec::new, |filled| episodes(&filled, rate.hz()))
-}
-
-pub(super) fn episodes(filled: &[f32], rate_hz: f64) -> Vec<Range<usize>> {
-    let factor = ((rate_hz / WORKING_RATE_HZ) as usize).max(1);
-    let working_hz = rate_hz / factor as f64;
-    let mut signal: Vec<f32> =
-        filled.chunks_exact(factor).map(|part| part.iter().sum::<f32>() / factor as f32).collect();
-    band_pass(
-        &mut signal,
-        Biquad::high_pass(BAND_HZ.0, working_hz),
-        Biquad::low_pass(BAND_HZ.1, working_hz),
-    );
-    let second = (working_hz.round() as usize).max(1);
-    let longest_half = (MAX_HALF_PERIOD_S * working_hz) as usize;
-    let leakages: Vec<f32> = (0..)
-        .map_while(|start| signal.get(start * second..(start + WINDOW_S) * second))
-        .map(|window| leakage(window, longest_half))
-        .collect();
-    let mut flutter: Vec<bool> = leakages.iter().map(|leakage| *leakage < BEGIN_LEAKAGE).collect();
-    for index in 1..flutter.len() {
-        flutter[index] |= flutter[index - 1] && leakages[index] < END_LEAKAGE;
+    let rate_hz = rate.hz();
+    if rate_hz < MIN_RATE_HZ {
+        return Vec::new();
     }
-    for index in (1..flutter.len()).rev() {
-        flutter[index - 1] |= flutter[index] && leakages[index - 1] < END_LEAKAGE;
-    }
-    // A window speaks for its middle half, the first and the last also for what lies beyond.
+    let (divisor, working_hz) = working_rate(rate_hz);
+    let (mut front, mut working) = (Front::new(divisor, rate_hz), Vec::new());
+    front.push(mv, &mut working);
+    front.finish(&mut working);
+    let mut flutter = Flutter::new(working_hz, divisor);
+    flutter.push(&working);
+    flutter.finish();
     let mut episodes: Vec<Range<usize>> = Vec::new();
-    let samples = second * factor;
-    for (index, _) in flutter.iter().enumerate().filter(|(_, flutter)| **flutter) {
-        let start = if index == 0 { 0 } else { (index + 1) * samples };
-        let end = if index + 1 == flutter.len() { filled.len() } else { (index + 3) * samples };
+    for index in (0..flutter.decided.len()).filter(|index| flutter.decided[*index]) {
+        let speaks_for = flutter.speaks_for(index, mv.len());
         match episodes.last_mut() {
-            Some(last) if last.end >= start => last.end = end,
-            _ => episodes.push(start..end),
+            Some(last) if last.end >= speaks_for.start => last.end = speaks_for.end,
+            _ => episodes.push(speaks_for),
         }
     }
     episodes
+}
+
+/// Judges working samples as they come.
+pub(super) struct Flutter {
+    /// Working samples in a sample of the leakage.
+    divisor: usize,
+    /// Samples of the stream in a second.
+    second: usize,
+    /// And samples of the leakage.
+    window_step: usize,
+    longest_half: usize,
+    part: Vec<f32>,
+    means: Vec<f32>,
+    band_pass: Symmetric,
+    band: Vec<f32>,
+    /// Windows since the beginning: whether they are flutter, from window `first` on.
+    decided: VecDeque<bool>,
+    first: usize,
+    /// Windows after those that the next one may yet make flutter.
+    open: usize,
+    ended: bool,
+}
+
+impl Flutter {
+    /// For working samples at `working_hz`, each of which stands for `divisor` samples.
+    pub(super) fn new(working_hz: f64, divisor: usize) -> Self {
+        let further = ((working_hz / LEAKAGE_RATE_HZ) as usize).max(1);
+        let leakage_hz = working_hz / further as f64;
+        let window_step = (leakage_hz.round() as usize).max(1);
+        let (high, low) =
+            (Biquad::high_pass(BAND_HZ.0, leakage_hz), Biquad::low_pass(BAND_HZ.1, leakage_hz));
+        Self {
+            divisor: further,
+            second: window_step * further * divisor,
+            window_step,
+            longest_half: (MAX_HALF_PERIOD_S * leakage_hz) as usize,
+            part: Vec::new(),
+            means: Vec::new(),
+            band_pass: Symmetric::band_pass(high, low, (BAND_REACH_S * leakage_hz) as usize),
+            band: Vec::new(),
+            decided: VecDeque::new(),
+            first: 0,
+            open: 0,
+            ended: false,
+        }
+    }
+
+    /// Takes the next working samples.
+    pub(super) fn push(&mut self, working: &[f32]) {
+        self.part.extend_from_slice(working);
+        let scale = 1.0 / self.divisor as f32;
+        let means =
+            self.part.chunks_exact(self.divisor).map(|part| part.iter().sum::<f32>() * scale);
+        self.means.clear();
+        self.means.extend(means);
+        self.part.drain(..self.means.len() * self.divisor);
+        self.band_pass.push(&self.means, &mut self.band);
+        self.judge();
+    }
+
+    /// Ends the stream.
+    pub(super) fn finish(&mut self) {
+        self.band_pass.finish(&mut self.band);
+        self.judge();
+        self.close(false);
+        self.ended = true;
+    }
+
+    /// Everything before this sample is decided.
+    pub(super) fn frontier(&self) -> usize {
+        match (self.first + self.decided.len(), self.ended) {
+            (_, true) => usize::MAX,
+            (0, false) => 0,
+            (decided, false) => (decided + 1) * self.second,
+        }
+    }
+
+    /// Whether sample `at`, before the frontier and not forgotten, lies in flutter.
+    pub(super) fn contains(&self, at: usize) -> bool {
+        // A window speaks for its middle half, the first and the last also for what lies beyond.
+        let Some(last) = (self.first + self.decided.len()).checked_sub(1) else { return false };
+        let later = (at / self.second).saturating_sub(1).min(last);
+        let earlier = (at / self.second).saturating_sub(2).min(last);
+        [earlier, later].iter().any(|window| self.decided[window - self.first])
+    }
+
+    /// Forgets what only samples before `at` need.
+    pub(super) fn forget_before(&mut self, at: usize) {
+        // The last one may have to speak for all that follows.
+        let needed = (at / self.second).saturating_sub(2);
+        while self.first < needed && self.decided.len() > 1 {
+            self.decided.pop_front();
+            self.first += 1;
+        }
+    }
+
+    fn speaks_for(&self, window: usize, samples: usize) -> Range<usize> {
+        let start = if window == 0 { 0 } else { (window + 1) * self.second };
+        let last = window + 1 == self.decided.len();
+        start..if last { samples } else { (window + 3) * self.second }
+    }
+
+    fn judge(&mut self) {
+        let mut start = 0;
+        while let Some(window) = self.band.get(start..start + WINDOW_S * self.window_step) {
+            let leakage = leakage(window, self.longest_half);
+            let goes_on = self.open == 0 && self.decided.back() == Some(&true);
+            if leakage < BEGIN_LEAKAGE || (goes_on && leakage < END_LEAKAGE) {
+                self.close(true);
+                self.decided.push_back(true);
+            } else if leakage < END_LEAKAGE {
+                self.open += 1;
+                if self.open > BACK {
+                    self.open = BACK;
+                    self.decided.push_back(false);
+                }
+            } else {
+                self.close(false);
+                self.decided.push_back(false);
+            }
+            start += self.window_step;
+        }
+        self.band.drain(..start);
+    }
+
+    fn close(&mut self, flutter: bool) {
+        self.decided.extend(std::iter::repeat_n(flutter, std::mem::take(&mut self.open)));
+    }
 }
 
 /// 0 for a sinusoid; 1 for what is none, or too slow.

@@ -2,18 +2,28 @@
 //!
 //! [`detect_r_peaks`] finds the beats, [`RrSeries`] says what their timing tells, [`quality`] and
 //! [`coverage`] how far to believe either, and [`flutter_episodes`] where there are no beats to find.
-//! [`match_beats`] holds a detector against annotations.
+//! [`RrSeries::nn`] takes out artefacts, and
+//! [`hrv`] measures what is left. [`match_beats`] holds a detector against annotations.
 
+mod delineate;
 mod detect;
 mod filter;
 mod flutter;
+pub mod hrv;
 mod matching;
+mod nn;
 mod quality;
 mod rr;
 
-pub use detect::{MIN_RATE_HZ, detect_r_peaks};
+pub use detect::{Detector, MIN_RATE_HZ, detect_r_peaks};
+pub use delineate::{
+    AFTER_S, Absent, BEFORE_S, Complex, Delineation, MAX_BRIDGED_S, MIN_WAVE_MV, Wave, delineate,
+    delineate_beat,
+};
+
 pub use flutter::flutter_episodes;
 pub use matching::{Matches, match_beats};
+pub use nn::{Artefact, MAX_WINDOW_BEATS, MIN_THRESHOLD_MS, NnSeries, RrWindow, RrWindows};
 pub use quality::{Quality, coverage, quality};
 pub use rr::{IntervalKind, MAX_INTERVAL_MS, MIN_INTERVAL_MS, RrSeries, TooFewBeats};
 

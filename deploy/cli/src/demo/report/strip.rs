@@ -30,7 +30,7 @@ const SMALLER_GAINS_MM_PER_MV: [f64; 3] = [5.0, 2.5, 1.0];
 const SPIKE_SHARE: f64 = 0.001;
 
 /// Patterns that every strip on the page refers to; stands once in the page.
-pub(super) fn patterns() -> Markup {
+pub(crate) fn patterns() -> Markup {
     html! {
         svg width="0" height="0" style="position:absolute" aria-hidden="true" {
             defs {
@@ -47,7 +47,7 @@ pub(super) fn patterns() -> Markup {
 }
 
 /// The strip with its beats, and what its letters mean.
-pub(super) fn draw(strip: &Strip) -> Markup {
+pub(crate) fn draw(strip: &Strip) -> Markup {
     let Some(scale) = Vertical::of(strip) else {
         return html! { p.note { "The strip holds no sample: nothing was received." } };
     };
@@ -290,9 +290,11 @@ fn legend(strip: &Strip) -> Markup {
     if strip.beats.is_empty() {
         return html! { "No beat detected." };
     }
+    let known: Vec<_> = CLASSES.into_iter().filter(|(class, _)| occurs(*class)).collect();
     html! {
-        "Beats: "
-        @for (class, meaning) in CLASSES.into_iter().filter(|(class, _)| occurs(*class)) {
+        // Other marks than classes are explained by whoever put them there.
+        @if !known.is_empty() { "Beats: " }
+        @for (class, meaning) in known {
             span class=(format!("key {}", beat_class(class))) { b { (class.unwrap_or('•')) } " " (meaning) }
             " "
         }

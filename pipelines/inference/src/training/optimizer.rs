@@ -12,7 +12,7 @@ const EPSILON: f64 = 1e-8;
 
 /// Parameters in training, with their moments.
 #[derive(Debug)]
-pub(super) struct AdamW {
+pub(crate) struct AdamW {
     slots: BTreeMap<String, Slot>,
     steps: u32,
     weight_decay: f64,
@@ -27,7 +27,7 @@ struct Slot {
 
 impl AdamW {
     /// At the start, with zero moments.
-    pub(super) fn new(
+    pub(crate) fn new(
         parameters: BTreeMap<String, Tensor>,
         weight_decay: f64,
     ) -> candle_core::Result<Self> {
@@ -43,13 +43,13 @@ impl AdamW {
     }
 
     /// The parameters as they are, tracked for gradients.
-    pub(super) fn tracked(&self) -> BTreeMap<String, Tensor> {
+    pub(crate) fn tracked(&self) -> BTreeMap<String, Tensor> {
         let tensor = |slot: &Slot| slot.parameter.as_tensor().clone();
         self.slots.iter().map(|(name, slot)| (name.clone(), tensor(slot))).collect()
     }
 
     /// The parameters as they are now, apart from what becomes of them.
-    pub(super) fn parameters(&self) -> candle_core::Result<BTreeMap<String, Tensor>> {
+    pub(crate) fn parameters(&self) -> candle_core::Result<BTreeMap<String, Tensor>> {
         self.slots
             .iter()
             .map(|(name, slot)| Ok((name.clone(), slot.parameter.as_tensor().copy()?.detach())))
@@ -57,24 +57,52 @@ impl AdamW {
     }
 
     /// One step down the gradient.
-    pub(super) fn step(&mut self, gradients: &GradStore, rate: f64) -> candle_core::Result<()> {
+    pub(crate) fn step(&mut self, gradients: &GradStore, rate: f64) -> candle_core::Result<()> {
+        self.step_scaled(gradients, rate, 1.0)
+    }
+
+    fn step_scaled(
+        &mut self,
+        gradients: &GradStore,
+        rate: f64,
+        scale: f64,
+    ) -> candle_core::Result<()> {
         self.steps += 1;
         let steps = f64::from(self.steps);
         let (unbias_1, unbias_2) = (1.0 - BETA_1.powf(steps), 1.0 - BETA_2.powf(steps));
         for slot in self.slots.values_mut() {
             let Some(gradient) = gradients.get(&slot.parameter) else { continue };
-            slot.first = ((&slot.first * BETA_1)? + (gradient * (1.0 - BETA_1))?)?;
+            let gradient = (gradient * scale)?;
+            slot.first = ((&slot.first * BETA_1)? + (&gradient * (1.0 - BETA_1))?)?;
             slot.second = ((&slot.second * BETA_2)? + (gradient.sqr()? * (1.0 - BETA_2))?)?;
-            let scale = ((&slot.second / unbias_2)?.sqrt()? + EPSILON)?;
-            let change = ((&slot.first / unbias_1)? / scale)?;
+            let deviation = ((&slot.second / unbias_2)?.sqrt()? + EPSILON)?;
+            let change = ((&slot.first / unbias_1)? / deviation)?;
             let kept = (slot.parameter.as_tensor() * (1.0 - rate * self.weight_decay))?;
             slot.parameter.set(&(kept - (change * rate)?)?)?;
         }
         Ok(())
     }
 
+    /// As [`Self::step`], with the whole gradient shortened to `norm_max` where it is longer (Pascanu, Mikolov,
+    /// Bengio, "On the difficulty of training recurrent neural networks", ICML 2013).
+    pub(crate) fn step_clipped(
+        &mut self,
+        gradients: &GradStore,
+        rate: f64,
+        norm_max: f64,
+    ) -> candle_core::Result<()> {
+        let mut squares = 0.0;
+        for slot in self.slots.values() {
+            if let Some(gradient) = gradients.get(&slot.parameter) {
+                squares += f64::from(gradient.sqr()?.sum_all()?.to_scalar::<f32>()?);
+            }
+        }
+        let scale = (norm_max / squares.sqrt().max(1e-12)).min(1.0);
+        self.step_scaled(gradients, rate, scale)
+    }
+
     /// Everything that is needed to go on: parameters, moments and the number of steps.
-    pub(super) fn state(&self) -> (BTreeMap<String, Tensor>, u32) {
+    pub(crate) fn state(&self) -> (BTreeMap<String, Tensor>, u32) {
         let mut tensors = BTreeMap::new();
         for (name, slot) in &self.slots {
             tensors.insert(format!("parameter.{name}"), slot.parameter.as_tensor().clone());
@@ -85,7 +113,7 @@ impl AdamW {
     }
 
     /// Goes back to such a state; `Ok(false)` if a tensor is missing or of another shape.
-    pub(super) fn restore(
+    pub(crate) fn restore(
         &mut self,
         state: &BTreeMap<String, Tensor>,
         steps: u32,

@@ -1,0 +1,16 @@
+//! How good a score is: curves, calibration, intervals, counts, drift.
+//!
+//! Pure functions over scores and truths. Shares are fractions of 1; what would be 0/0 is `None`. NaN scores are a
+//! caller's mistake and sort last.
+
+mod bootstrap;
+mod calibration;
+mod confusion;
+mod roc;
+mod stability;
+
+pub use bootstrap::{Interval, MAX_RESAMPLES, bootstrap};
+pub use calibration::{Bin, Calibration, brier, calibration};
+pub use confusion::{ClassMetrics, Confusion};
+pub use roc::{RocPoint, auprc, auroc, roc_curve};
+pub use stability::population_stability;
