@@ -1,5 +1,6 @@
 //! `haar evaluate`: how good an analysis is on annotated recordings.
 
+mod beats;
 mod qrs;
 mod report;
 
@@ -15,6 +16,8 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Task {
+    /// Classes of heart beats (AAMI N, S, V, F, Q), on patients that the asked networks were not trained on.
+    Beats(beats::Args),
     /// R-peak detection: all annotated beats from the first on, first lead, 150 ms tolerance.
     Qrs(qrs::Args),
 }
@@ -22,6 +25,7 @@ enum Task {
 /// Runs the task.
 pub fn run(args: Args) -> Result<(), Failure> {
     match args.task {
+        Task::Beats(args) => beats::run(&args),
         Task::Qrs(args) => qrs::run(&args),
     }
 }
