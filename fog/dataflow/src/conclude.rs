@@ -39,8 +39,8 @@ pub struct Concluded {
     pub digest: WindowDigest,
     /// The flagged events to commit.
     pub flagged: Vec<FlaggedEvent>,
-    /// How many rules could not be decided for want of a feature.
-    pub undetermined: u32,
+    /// Flags whose rule could not be decided for want of a feature.
+    pub undetermined: Vec<String>,
 }
 
 /// What a pipeline says at the end of an epoch.
@@ -293,7 +293,7 @@ fn conclude<A>(
         lane: fired.lane,
         seq: fired.seq,
         ingested_us: fired.ingested_us,
-        undetermined: decision.undetermined.len() as u32,
+        undetermined: decision.undetermined.into_iter().map(|rule| rule.flag).collect(),
         digest: WindowDigest {
             id,
             revision: fired.revision,

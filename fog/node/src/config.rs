@@ -19,6 +19,9 @@ pub struct Config {
     /// The pipelines and how they run.
     #[serde(default)]
     pub dataflow: DataflowConfig,
+    /// From flags to alarms.
+    #[serde(default)]
+    pub alarms: AlarmsConfig,
     /// Which models run.
     #[serde(default)]
     pub models: ModelsConfig,
@@ -61,6 +64,14 @@ pub struct DataflowConfig {
     pub epoch_ms: u64,
     /// Files of pipeline definitions; empty (the default): the built-in ones.
     pub pipelines: Vec<PathBuf>,
+}
+
+/// From flags to alarms.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AlarmsConfig {
+    /// File with the policy: delays, latching, reminders, escalation, suppression; default none: the built-in policy.
+    pub policy: Option<PathBuf>,
 }
 
 /// Which models run.
@@ -230,6 +241,7 @@ impl Config {
             .chain(&mut self.log.key_file)
             .chain(&mut self.dataflow.pipelines)
             .chain(&mut self.models.registry)
+            .chain(&mut self.alarms.policy)
     }
 }
 
@@ -266,6 +278,7 @@ mod tests {
             "workers",
             "epoch_ms",
             "pipelines",
+            "policy",
             "registry",
             "trusted_keys",
             "origin",

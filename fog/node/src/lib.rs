@@ -10,6 +10,7 @@
 //! the edges' spools. The fog tells each edge from where it would need a replay.
 #![forbid(unsafe_code)]
 
+mod alarms;
 mod commit;
 mod config;
 mod ingest;

@@ -1,5 +1,6 @@
 //! Starting, running and stopping the node.
 
+use crate::alarms::Warden;
 use crate::commit::{Committer, CommitterError};
 use crate::config::{Config, ConfigError};
 use crate::ingest::{Counters, EpochEnd, Gate, Ingest, QUEUED_INBOUND};
@@ -9,10 +10,11 @@ use crate::stats::{FogStats, Tally};
 use crate::store::{Store, StoreError};
 use haar_catalog::Pipeline;
 use haar_dataflow::runtime::{self, WorkerEpoch};
+use haar_alarms::{Alarms, Policy};
 use haar_ledger::{Identity, IdentityError};
 use haar_link::{BindError, LinkServer, ServeError, ServerTls};
 use haar_telemetry::{Admin, AdminError, Metrics, Readiness};
-use std::collections::BTreeMap;
+use sha2::{Digest, Sha256};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -46,6 +48,15 @@ pub enum StartError {
     /// The models, or who decided about them.
     #[error(transparent)]
     Models(#[from] ModelsError),
+    /// The policy of alarms.
+    #[error(transparent)]
+    Policy(#[from] haar_alarms::PolicyError),
+    /// What was kept of alarms.
+    #[error(transparent)]
+    Alarms(#[from] haar_alarms::RestoreError),
+    /// The site log, when it was looked at for decisions about models.
+    #[error(transparent)]
+    Log(#[from] haar_ledger::ReadError),
     /// The log's key.
     #[error(transparent)]
     Identity(#[from] IdentityError),
@@ -131,6 +142,7 @@ pub async fn start(
     let config = config.checked()?;
     let pipelines = pipelines(&config.dataflow.pipelines)?;
     let models = Models::open(&config.models, &pipelines)?;
+    let policy = policy(config.alarms.policy.as_deref())?;
     let tls = ServerTls {
         ca_pem: read(&config.link.ca_file)?,
         cert_pem: read(&config.link.cert_file)?,
@@ -157,6 +169,9 @@ pub async fn start(
         tally: Arc::clone(&tally),
         counters: Counters::new(&metrics),
     };
+    let alarms = Alarms::restore(policy, store.alarms().map_err(StoreError::from)?)?;
+    let (warden, desk) = Warden::new(alarms, &metrics);
+    let statements = unrecorded(&store, models.statements)?;
     let committer = Committer::new(
         Arc::clone(&store),
         Arc::clone(&gate),
@@ -164,12 +179,14 @@ pub async fn start(
         config.dataflow.workers,
         pipelines.iter().map(|pipeline| pipeline.reference().id.clone()).collect(),
         Monitor::new(models.expected, &metrics),
+        warden,
+        statements,
         &metrics,
     );
     let readiness = Readiness::new();
     readiness.condition("dataflow").ready();
     let router =
-        Admin::router(&metrics, &readiness).merge(query::router(store, Arc::clone(&tally)));
+        Admin::router(&metrics, &readiness).merge(query::router(store, Arc::clone(&tally), desk));
     let (last_batch, drained) = (CancellationToken::new(), CancellationToken::new());
     let ingest_stop = last_batch.clone();
     let handle = tokio::runtime::Handle::current();
@@ -253,6 +270,24 @@ fn commit_thread(
         let _stop = shutdown.drop_guard();
         committer.run(&ends, &results)
     })
+}
+
+/// The decisions that are not leaves of the log yet.
+fn unrecorded(store: &Store, statements: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>, StartError> {
+    let mut left = Vec::new();
+    for note in statements {
+        let name: [u8; 32] = Sha256::digest(&note).into();
+        if store.log().find(&name)?.is_empty() {
+            left.push(note);
+        }
+    }
+    Ok(left)
+}
+
+fn policy(path: Option<&Path>) -> Result<Policy, StartError> {
+    let Some(path) = path else { return Ok(Policy::default()) };
+    let text = String::from_utf8_lossy(&read(path)?).into_owned();
+    Ok(Policy::parse(&path.display().to_string(), &text)?)
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, StartError> {

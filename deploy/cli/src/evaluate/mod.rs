@@ -2,6 +2,7 @@
 
 mod faults;
 mod news2;
+mod beats;
 mod qrs;
 mod report;
 mod respiration;
@@ -26,6 +27,8 @@ enum Task {
     Faults(faults::Args),
     /// Completeness and bounds of NEWS2 on hourly records, and its AUROC for sepsis: the baseline.
     News2(news2::Args),
+    /// Classes of heart beats (AAMI N, S, V, F, Q), on patients that the asked networks were not trained on.
+    Beats(beats::Args),
     /// R-peak detection: all annotated beats from the first on, first lead or first two, 150 ms tolerance.
     Qrs(qrs::Args),
     /// Respiration rate of 32 s windows against breaths marked by two annotators.
@@ -41,6 +44,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     match args.task {
         Task::Faults(args) => faults::run(&args),
         Task::News2(args) => news2::run(&args),
+        Task::Beats(args) => beats::run(&args),
         Task::Qrs(args) => qrs::run(&args),
         Task::Respiration(args) => respiration::run(&args),
         Task::Sepsis(args) => sepsis::run(&args),

@@ -38,7 +38,7 @@ pub(super) struct Args {
 
 /// Runs the task.
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    let paths = annotated_records(args)?;
+    let paths = annotated_records(&args.data, &args.records)?;
     let progress = progress_bar(paths.len() as u64);
     let (mut report, mut mistakes) = (QrsReport::default(), Vec::new());
     for path in &paths {
@@ -64,10 +64,10 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
 }
 
 /// Records that have an `.atr`, and among them those that were asked for.
-fn annotated_records(args: &Args) -> Result<Vec<PathBuf>, Failure> {
-    let mut wanted: BTreeSet<&str> = args.records.iter().map(String::as_str).collect();
+pub(super) fn annotated_records(data: &Path, records: &[String]) -> Result<Vec<PathBuf>, Failure> {
+    let mut wanted: BTreeSet<&str> = records.iter().map(String::as_str).collect();
     let all = wanted.is_empty();
-    let mut paths: Vec<PathBuf> = find_records(&args.data)?;
+    let mut paths: Vec<PathBuf> = find_records(data)?;
     paths.retain(|path| path.with_extension("atr").is_file());
     paths.retain(|path| wanted.remove(name_of(path).as_str()) || all);
     if !wanted.is_empty() {
@@ -75,13 +75,13 @@ fn annotated_records(args: &Args) -> Result<Vec<PathBuf>, Failure> {
         return Err(Failure::usage(format!(
             "no annotated record called {} in {}; a record needs its .hea, .dat and .atr there",
             missing.join(", "),
-            args.data.display()
+            data.display()
         )));
     }
     if paths.is_empty() {
         return Err(Failure::usage(format!(
             "no record in {} has annotations; the .atr files lie beside the .hea files",
-            args.data.display()
+            data.display()
         )));
     }
     Ok(paths)
@@ -118,7 +118,7 @@ fn name_of(path: &Path) -> String {
 }
 
 /// On standard error, and only where somebody watches.
-fn progress_bar(records: u64) -> ProgressBar {
+pub(super) fn progress_bar(records: u64) -> ProgressBar {
     let target = if std::io::stderr().is_terminal() {
         ProgressDrawTarget::stderr()
     } else {
@@ -325,11 +325,6 @@ mod tests {
     use expect_test::expect;
     use haar_recordings::wfdb::{Format, write_record};
 
-    fn args(data: &Path, records: &[&str]) -> Args {
-        let records = records.iter().map(|name| (*name).to_owned()).collect();
-        Args { data: data.to_owned(), records, leads: 1, json: true, report: None }
-    }
-
     /// A folder with a record of one spike a second and an annotation file of two beats (at 250 and 500).
     fn folder() -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
@@ -348,7 +343,7 @@ mod tests {
     #[test]
     fn figures_of_a_small_record() {
         let folder = folder();
-        let paths = annotated_records(&args(folder.path(), &["a"])).unwrap();
+        let paths = annotated_records(folder.path(), &["a".into()]).unwrap();
         let mut report = QrsReport::default();
         for path in &paths {
             let mut result = evaluate_record(path, 1).unwrap();
@@ -363,10 +358,10 @@ mod tests {
     #[test]
     fn what_is_not_there_is_said() {
         let folder = folder();
-        let error = annotated_records(&args(folder.path(), &["a", "b", "c"])).unwrap_err();
+        let error = annotated_records(folder.path(), &["a".into(), "b".into(), "c".into()]).unwrap_err();
         assert!(error.to_string().starts_with("no annotated record called b, c in "));
         std::fs::remove_file(folder.path().join("a.atr")).unwrap();
-        let error = annotated_records(&args(folder.path(), &[])).unwrap_err();
+        let error = annotated_records(folder.path(), &[]).unwrap_err();
         assert!(error.to_string().contains("no record in "));
     }
 }
