@@ -30,7 +30,7 @@ except ImportError as error:
 
 def read_leads(data):
     if os.path.isdir(data):
-        names = sorted(name[:-4] for name in glob.glob(f"{data}/**/*.hea", recursive=True))
+        names = sorted(name[:-4] for name in glob.glob(f"{data}/*.hea"))
     else:
         names = [os.path.splitext(data)[0]]
     leads = []

@@ -323,11 +323,11 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_does_not_run_is_said() {
+    fn what_is_not_there_is_said() {
         let folder = tempfile::tempdir().unwrap();
         let missing = peers(Path::new("/nonexistent/python"), folder.path()).unwrap_err();
         assert!(missing.to_string().contains("--python"), "{missing}");
         let error = read_leads(folder.path()).unwrap_err();
-        assert!(error.to_string().contains("no record"), "{error}");
+        assert!(error.to_string().contains(".hea"), "{error}");
     }
 }
