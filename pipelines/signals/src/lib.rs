@@ -21,5 +21,5 @@ pub mod moments;
 pub mod news2;
 pub mod ppg;
 pub mod respiration;
-pub mod trend;
 pub mod scores;
+pub mod trend;
