@@ -21,7 +21,8 @@ mod stats;
 mod store;
 
 pub use config::{
-    AdminConfig, Config, ConfigError, DataflowConfig, LinkConfig, LogConfig, TelemetryConfig,
+    AdminConfig, AlarmsConfig, Config, ConfigError, DataflowConfig, LinkConfig, LogConfig,
+    ModelsConfig, TelemetryConfig,
 };
 pub use node::{RunError, Running, StartError, run, start};
 pub use stats::{FogStats, RecentFlag};

@@ -78,7 +78,7 @@ impl Models {
                     }
                     // Checks the hash before the model is used.
                     let package = registry.package(reference)?;
-                    let model = BeatModel::from_package(&package)?;
+                    let model = BeatModel::from_package(package)?;
                     expected.insert(reference.sha256.clone(), predicted(&model));
                     Ok(model)
                 };

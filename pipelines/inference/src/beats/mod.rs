@@ -11,7 +11,7 @@ mod class;
 mod input;
 mod intervals;
 mod model;
-mod network;
+pub(crate) mod network;
 mod recordings;
 mod template;
 mod training;

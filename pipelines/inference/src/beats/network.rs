@@ -170,7 +170,7 @@ impl Network {
 }
 
 /// Logarithms of the classes' probabilities.
-pub(super) fn log_softmax(scores: &Tensor) -> Result<Tensor> {
+pub(crate) fn log_softmax(scores: &Tensor) -> Result<Tensor> {
     let largest = scores.max_keepdim(D::Minus1)?.detach();
     let shifted = scores.broadcast_sub(&largest)?;
     let sum = shifted.exp()?.sum_keepdim(D::Minus1)?;

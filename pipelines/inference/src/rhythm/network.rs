@@ -19,7 +19,7 @@
 
 use super::input::{FEATURES, WINDOW};
 use crate::conv::{Stride, convolve, dense};
-use crate::network::log_softmax;
+use crate::beats::network::log_softmax;
 use crate::trees::{Forest, ForestError};
 use candle_core::{DType, Tensor};
 use std::collections::BTreeMap;
