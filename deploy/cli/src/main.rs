@@ -9,6 +9,7 @@ mod fsck;
 mod model;
 mod prove;
 mod replay;
+mod sepsis_data;
 mod simulate;
 mod train;
 mod validate;

@@ -28,11 +28,15 @@ mod builtin;
 pub mod condition;
 mod conv;
 pub mod explain;
+pub mod faults;
 pub mod package;
 mod product;
 pub mod registry;
+pub mod rhythm;
+pub mod sepsis;
 pub mod statistics;
 pub mod training;
+pub mod trees;
 
 pub use beats::{
     BeatClass, BeatInput, BeatModel, BeatScore, ClassifyError, beat_inputs, beat_inputs_of_leads,

@@ -95,9 +95,8 @@ pub fn read(bytes: &[u8]) -> Result<Vec<Subject>, CgmError> {
         let line = row.position().map_or(0, csv::Position::line);
         let cell = |at: usize, column| row.get(at).ok_or(CgmError::Cell { line, column });
         let (study, subject) = (cell(0, "dataset")?, cell(1, "subject")?);
-        let same = open
-            .as_ref()
-            .is_some_and(|(name, builder)| name == subject && builder.study == study);
+        let same =
+            open.as_ref().is_some_and(|(name, builder)| name == subject && builder.study == study);
         if !same {
             subjects.extend(open.take().map(|(_, builder)| builder.finish()));
             open = Some((subject.to_owned(), Builder::new(study)));
@@ -105,9 +104,7 @@ pub fn read(bytes: &[u8]) -> Result<Vec<Subject>, CgmError> {
         let stamp = cell(2, "timestamp")?;
         let value = cell(3, "glucose_mg_dl")?;
         let Some((_, builder)) = open.as_mut() else { continue };
-        let time_s = builder
-            .seconds(stamp)
-            .ok_or(CgmError::Cell { line, column: "timestamp" })?;
+        let time_s = builder.seconds(stamp).ok_or(CgmError::Cell { line, column: "timestamp" })?;
         let glucose = glucose(value).ok_or(CgmError::Cell { line, column: "glucose_mg_dl" })?;
         builder.add(time_s, glucose, stamp, value);
     }
@@ -169,9 +166,7 @@ fn glucose(cell: &str) -> Option<Glucose> {
     match cell.trim() {
         "Low" => Some(Glucose::Low),
         "High" => Some(Glucose::High),
-        number => {
-            number.parse().ok().filter(|value: &f32| value.is_finite()).map(Glucose::MgDl)
-        }
+        number => number.parse().ok().filter(|value: &f32| value.is_finite()).map(Glucose::MgDl),
     }
 }
 

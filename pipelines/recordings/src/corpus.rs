@@ -248,9 +248,8 @@ fn packed_csv(path: &str) -> Option<&str> {
 fn unpacked(path: &Path) -> Result<Vec<u8>, CorpusError> {
     let file = std::fs::File::open(path)
         .map_err(|source| CorpusError::Read { path: path.into(), source })?;
-    let decoder = StreamingDecoder::new(std::io::BufReader::new(file)).map_err(|error| {
-        CorpusError::Archive { path: path.into(), reason: error.to_string() }
-    })?;
+    let decoder = StreamingDecoder::new(std::io::BufReader::new(file))
+        .map_err(|error| CorpusError::Archive { path: path.into(), reason: error.to_string() })?;
     read(decoder, path)
 }
 

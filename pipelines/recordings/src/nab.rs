@@ -71,7 +71,8 @@ pub fn read(corpus: &Corpus) -> Result<Vec<Series>, NabError> {
     let mut series = Vec::new();
     for (name, windows) in windows {
         let bytes = corpus.iter().find(|(path, bytes)| {
-            path.strip_suffix(name.as_str()).is_some_and(|head| head.is_empty() || head.ends_with('/'))
+            path.strip_suffix(name.as_str())
+                .is_some_and(|head| head.is_empty() || head.ends_with('/'))
                 && is_series(bytes)
         });
         if let Some((_, bytes)) = bytes {

@@ -11,6 +11,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::scores::{PartialScore, tenths, whole};
+
 /// The most points that the chart can give: 3 for each parameter and 2 for oxygen.
 pub const MAX_POINTS: u8 = 20;
 
@@ -131,11 +133,12 @@ pub fn news2(inputs: &Inputs) -> News2 {
         let [(parameter, one), (_, other)] = candidates.map(|chart| chart[row]);
         (parameter, one.filter(|_| one == other))
     });
-    let sum = |rows: &[(Parameter, Option<u8>); 7], worst: bool| -> u8 {
-        rows.iter().map(|(_, known)| known.unwrap_or(if worst { 3 } else { 0 })).sum()
+    let sum = |chart: &[(Parameter, Option<u8>); 7]| {
+        PartialScore::of(chart.map(|(parameter, known)| (parameter, known, 3)))
     };
-    let lower = candidates.iter().map(|chart| sum(chart, false)).min().unwrap_or(0);
-    let upper = candidates.iter().map(|chart| sum(chart, true)).max().unwrap_or(MAX_POINTS);
+    let sums = candidates.each_ref().map(sum);
+    let lower = sums[0].lower.min(sums[1].lower);
+    let upper = sums[0].upper.max(sums[1].upper);
     let missing: Vec<Parameter> = air
         .iter()
         .filter(|(parameter, known)| match parameter {
@@ -188,8 +191,7 @@ fn chart(inputs: &Inputs, on_oxygen: bool) -> [(Parameter, Option<u8>); 7] {
         Consciousness::Alert => 0,
         _ => 3,
     });
-    let tenths = inputs.temperature_celsius.filter(|t| *t >= 10.0).map(|t| t * 10.0);
-    let temperature = whole(tenths, 500.0).map(|tenths| match tenths {
+    let temperature = tenths(inputs.temperature_celsius).map(|tenths| match tenths {
         ..=350 => 3,
         351..=360 => 1,
         361..=380 => 0,
@@ -226,12 +228,6 @@ fn saturation_scale_2(spo2: i32, on_oxygen: bool) -> u8 {
         (95..=96, true) => 2,
         (97.., true) => 3,
     }
-}
-
-/// Rounded, halves up; `None` for what is missing, NaN or outside of 0 to `most`.
-fn whole(value: Option<f64>, most: f64) -> Option<i32> {
-    // A tenth of a degree times ten is not exact: 35.05 °C must not fall to 350 by its last bit.
-    value.filter(|value| (0.0..=most).contains(value)).map(|value| (value + 0.5 + 1e-9) as i32)
 }
 
 #[cfg(test)]

@@ -1,11 +1,18 @@
 //! `haar evaluate`: how good an analysis is on annotated recordings.
 
 mod beats;
+mod faults;
+mod news2;
 mod qrs;
 mod report;
+mod respiration;
+mod rhythm;
+mod sepsis;
 
 use crate::failure::Failure;
 use clap::Subcommand;
+
+pub(crate) use sepsis::table as sepsis_table;
 
 /// Hold an analysis against annotated recordings.
 #[derive(Debug, clap::Args)]
@@ -18,14 +25,29 @@ pub struct Args {
 enum Task {
     /// Classes of heart beats (AAMI N, S, V, F, Q), on patients that the asked networks were not trained on.
     Beats(beats::Args),
-    /// R-peak detection: all annotated beats from the first on, first lead, 150 ms tolerance.
+    /// Device faults: injected into sound streams, events of labelled motes, and the score of the Numenta Anomaly Benchmark.
+    Faults(faults::Args),
+    /// Completeness and bounds of NEWS2 on hourly records, and its AUROC for sepsis: the baseline.
+    News2(news2::Args),
+    /// R-peak detection: all annotated beats from the first on, first lead or first two, 150 ms tolerance.
     Qrs(qrs::Args),
+    /// Respiration rate of 32 s windows against breaths marked by two annotators.
+    Respiration(respiration::Args),
+    /// Sepsis six hours ahead: hourly stays of the CinC 2019 challenge, AUROC, AUPRC, utility, calibration.
+    Sepsis(sepsis::Args),
+    /// Rhythm of short single-lead ECGs: normal, atrial fibrillation, other, noisy.
+    Rhythm(rhythm::Args),
 }
 
 /// Runs the task.
 pub fn run(args: Args) -> Result<(), Failure> {
     match args.task {
         Task::Beats(args) => beats::run(&args),
+        Task::Faults(args) => faults::run(&args),
+        Task::News2(args) => news2::run(&args),
         Task::Qrs(args) => qrs::run(&args),
+        Task::Respiration(args) => respiration::run(&args),
+        Task::Sepsis(args) => sepsis::run(&args),
+        Task::Rhythm(args) => rhythm::run(&args),
     }
 }

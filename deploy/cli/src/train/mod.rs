@@ -1,7 +1,10 @@
 //! `haar train`: trains a model from recordings, with the metrics of patients held out.
 
 mod beats;
+mod faults;
 mod condition;
+mod rhythm;
+mod sepsis;
 
 use crate::failure::Failure;
 use haar_inference::training::FitProgress;
@@ -18,15 +21,24 @@ pub struct Args {
 enum Task {
     /// Classify heart beats of a single-lead ECG (AAMI classes N, S, V, F, Q).
     Beats(beats::Args),
+    /// Tell device faults on any stream of numbers.
+    Faults(faults::Args),
     /// Sort flagged windows into groups of conditions.
     Condition(condition::Args),
+    /// Warn of sepsis six hours ahead from hourly stays (CinC 2019 challenge).
+    Sepsis(sepsis::Args),
+    /// Tell the rhythm of short single-lead ECGs: normal, atrial fibrillation, other, noisy.
+    Rhythm(rhythm::Args),
 }
 
 /// Runs the task.
 pub fn run(args: Args) -> Result<(), Failure> {
     match args.task {
         Task::Beats(args) => beats::run(&args),
+        Task::Faults(args) => faults::run(&args),
         Task::Condition(args) => condition::run(&args),
+        Task::Sepsis(args) => sepsis::run(&args),
+        Task::Rhythm(args) => rhythm::run(&args),
     }
 }
 

@@ -103,7 +103,8 @@ impl Intervals {
         if sorted.len() < INTERVALS_MIN {
             return None;
         }
-        let mut changes: Vec<f32> = sorted.windows(2).map(|pair| (pair[1] - pair[0]).abs()).collect();
+        let mut changes: Vec<f32> =
+            sorted.windows(2).map(|pair| (pair[1] - pair[0]).abs()).collect();
         let spread = median(&mut changes);
         sorted.sort_by(f32::total_cmp);
         let median = sorted[sorted.len() / 2];
@@ -116,7 +117,8 @@ impl Intervals {
         let previous = peak.checked_sub(1).and_then(|peak| self.pre(peak)).unwrap_or(pre);
         let next = self.post(peak + 1).unwrap_or(post);
         let mut around = self.around(peak);
-        let mut changes: Vec<f32> = around.windows(2).map(|pair| (pair[1] - pair[0]).abs()).collect();
+        let mut changes: Vec<f32> =
+            around.windows(2).map(|pair| (pair[1] - pair[0]).abs()).collect();
         let spread = median(&mut changes) / near;
         around.sort_by(f32::total_cmp);
         let first = (peak - 1).saturating_sub(BEFORE);

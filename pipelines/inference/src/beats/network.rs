@@ -103,19 +103,23 @@ impl Batch {
 impl Network {
     /// For use: the weights are packed once.
     pub(super) fn fixed(parameters: &BTreeMap<&'static str, Tensor>) -> Result<Self> {
-        Self::build(|name| parameters.get(name), |weight, bias, kind| {
-            Ok(Layer::Fixed(match kind {
-                Kind::Convolution => Convolution::new(weight, bias, CONVOLVE)?,
-                Kind::Dense { relu } => Convolution::dense(weight, bias, relu)?,
-            }))
-        })
+        Self::build(
+            |name| parameters.get(name),
+            |weight, bias, kind| {
+                Ok(Layer::Fixed(match kind {
+                    Kind::Convolution => Convolution::new(weight, bias, CONVOLVE)?,
+                    Kind::Dense { relu } => Convolution::dense(weight, bias, relu)?,
+                }))
+            },
+        )
     }
 
     /// For training: gradients by the weights.
     pub(super) fn learned(parameters: &BTreeMap<String, Tensor>) -> Result<Self> {
-        Self::build(|name| parameters.get(name), |weight, bias, _| {
-            Ok(Layer::Learned { weight: weight.clone(), bias: bias.clone() })
-        })
+        Self::build(
+            |name| parameters.get(name),
+            |weight, bias, _| Ok(Layer::Learned { weight: weight.clone(), bias: bias.clone() }),
+        )
     }
 
     fn build<'p>(
@@ -170,7 +174,7 @@ impl Network {
 }
 
 /// Logarithms of the classes' probabilities.
-pub(super) fn log_softmax(scores: &Tensor) -> Result<Tensor> {
+pub(crate) fn log_softmax(scores: &Tensor) -> Result<Tensor> {
     let largest = scores.max_keepdim(D::Minus1)?.detach();
     let shifted = scores.broadcast_sub(&largest)?;
     let sum = shifted.exp()?.sum_keepdim(D::Minus1)?;

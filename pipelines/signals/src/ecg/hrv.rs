@@ -33,8 +33,8 @@ pub const MIN_COMPLEXITY_INTERVALS: usize = 64;
 /// taken.
 pub const MAX_ENTROPY_INTERVALS: usize = 5_000;
 
-/// Frequencies in one inverse span.
-const OVERSAMPLING: f64 = 4.0;
+/// Frequencies in one inverse span: half of it apart, so that no peak falls between two.
+const OVERSAMPLING: f64 = 2.0;
 
 /// Width of a bin of the triangular index in ms: 1/128 s (Task Force 1996).
 const BIN_MS: f64 = 7.812_5;
@@ -147,7 +147,7 @@ pub fn time_domain(nn: &NnSeries) -> Result<TimeDomain, HrvError> {
 
 /// The power in the bands.
 ///
-/// Lomb–Scargle at four frequencies per inverse span from one such step up to 0.4 Hz, mean taken off, no
+/// Lomb–Scargle at two frequencies per inverse span from one such step up to 0.4 Hz, mean taken off, no
 /// window and no detrending (a drift shows as VLF). Scaled as a one-sided density (2·P·T/N, ms²/Hz) and
 /// summed over the band: a sinusoidal modulation of amplitude A ms has A²/2 ms², to a few per cent.
 /// Above half the heart rate (below 48 beats per minute within HF) power is that of aliases.

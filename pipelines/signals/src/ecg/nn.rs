@@ -313,11 +313,22 @@ fn running(values: &[f64], around: usize, mut each: impl FnMut(&[f64])) {
         sorted.insert(place(&sorted, *value), *value);
     }
     for index in 0..values.len() {
-        if let Some(value) = values.get(index + around) {
-            sorted.insert(place(&sorted, *value), *value);
-        }
-        if let Some(left) = index.checked_sub(around + 1) {
-            sorted.remove(place(&sorted, values[left]));
+        let (enters, leaves) = (values.get(index + around), index.checked_sub(around + 1));
+        match (enters, leaves.map(|left| values[left])) {
+            (Some(value), Some(left)) => {
+                // One takes the other's place, and only what lies between them moves.
+                let (from, to) = (place(&sorted, left), place(&sorted, *value));
+                if from < to {
+                    sorted.copy_within(from + 1..to, from);
+                    sorted[to - 1] = *value;
+                } else {
+                    sorted.copy_within(to..from, to + 1);
+                    sorted[to] = *value;
+                }
+            }
+            (Some(value), None) => sorted.insert(place(&sorted, *value), *value),
+            (None, Some(left)) => drop(sorted.remove(place(&sorted, left))),
+            (None, None) => {}
         }
         each(&sorted);
     }

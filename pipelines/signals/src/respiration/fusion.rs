@@ -28,8 +28,13 @@ const HOPELESS_UNEVENNESS: f64 = 0.4;
 /// Concentration of a modulation spectrum that has no quality, and that which has all.
 const POOR_CONCENTRATION: f64 = 0.2;
 const FULL_CONCENTRATION: f64 = 0.8;
+/// A heart so slow that less than this band of breaths/min is left shows no peak in it.
+const MIN_BAND: f64 = 8.0;
 /// Sources that contradict outweigh the others from this share of their quality on.
 const CONTRADICTION: f64 = 0.6;
+/// PPG and ECG are modulated by the same heart: the poorer of the two is worth this much of its quality beside
+/// the better when they are weighed against impedance.
+const SHARED_BEATS: f64 = 0.5;
 /// An impedance wave within this share of the heart rate is the heart.
 const CARDIAC: f64 = 0.05;
 
@@ -158,7 +163,12 @@ pub fn estimates(signals: &Signals<'_>) -> Vec<Estimate> {
 pub fn fuse(estimates: Vec<Estimate>) -> Result<Respiration, Refusal> {
     let agree = |a: &Estimate, b: &Estimate| (a.rate - b.rate).abs() <= AGREEMENT;
     let support = |of: &Estimate| -> f64 {
-        estimates.iter().filter(|other| agree(of, other)).map(|other| other.quality).sum()
+        let agreeing = estimates.iter().filter(|other| agree(of, other));
+        let (direct, beats): (Vec<&Estimate>, Vec<&Estimate>) =
+            agreeing.partition(|other| other.source == Source::Impedance);
+        let sum = |of: &[&Estimate]| of.iter().map(|other| other.quality).sum::<f64>();
+        let most = beats.iter().map(|other| other.quality).fold(0.0, f64::max);
+        sum(&direct) + most + SHARED_BEATS * (sum(&beats) - most)
     };
     let Some(best) = estimates
         .iter()
@@ -232,6 +242,9 @@ fn modulated(
 ) -> Option<Estimate> {
     // Beats sample the breathing: of what is faster than half of them they show nothing.
     let most = (heart_rate? / 2.0).min(MAX_RATE);
+    if most < MIN_MODULATION_RATE + MIN_BAND {
+        return None;
+    }
     let (mut spectra, mut modulations) = (Vec::new(), Vec::new());
     for (kind, wave) in waves {
         let spectrum =
@@ -250,4 +263,132 @@ fn modulated(
 /// The length in seconds, if it is enough.
 fn long_enough(signal: &[f32], rate: SampleRate) -> Option<f64> {
     Some(signal.len() as f64 / rate.hz()).filter(|seconds| *seconds >= MIN_WINDOW_S)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ppg::tests::{noise, pulses_at};
+    use proptest::prelude::*;
+    use std::f64::consts::PI;
+
+    fn rate() -> SampleRate {
+        SampleRate::from_hz(125).unwrap()
+    }
+
+    fn breathing(per_minute: f64) -> Vec<f32> {
+        let wave = |k: i32| (2.0 * PI * per_minute / 60.0 * f64::from(k) / 125.0).sin() as f32;
+        (0..4_000).map(wave).collect()
+    }
+
+    /// 75 pulses a minute, as much higher and lower as it breathes.
+    fn modulated_ppg(per_minute: f64) -> Vec<f32> {
+        let peaks: Vec<(f64, f64)> = (0..42)
+            .map(|beat| 0.3 + 0.8 * f64::from(beat))
+            .map(|time| (time, 1.0 + 0.2 * (2.0 * PI * per_minute / 60.0 * time).sin()))
+            .collect();
+        pulses_at(125.0, 32.0, &peaks)
+    }
+
+    fn nothing<'a>() -> Signals<'a> {
+        Signals { rate: rate(), impedance: None, ppg: None, ecg: None }
+    }
+
+    fn estimate(source: Source, rate: f64, quality: f64) -> Estimate {
+        Estimate { source, rate, quality, modulations: Vec::new() }
+    }
+
+    #[test]
+    fn impedance_and_pulses_agree() {
+        for per_minute in [9.0, 15.0, 24.0, 30.0] {
+            let (impedance, ppg) = (breathing(per_minute), modulated_ppg(per_minute));
+            let signals = Signals { impedance: Some(&impedance), ppg: Some(&ppg), ..nothing() };
+            let found = respiration_rate(&signals).unwrap();
+            assert!((found.rate - per_minute).abs() < 0.5, "{per_minute}: {found:?}");
+            assert_eq!(found.agreeing, [Source::Impedance, Source::Ppg], "{found:?}");
+            let ppg_alone = respiration_rate(&Signals { ppg: Some(&ppg), ..nothing() }).unwrap();
+            assert!((ppg_alone.rate - per_minute).abs() < 1.0, "{per_minute}: {ppg_alone:?}");
+        }
+    }
+
+    #[test]
+    fn what_shows_no_breathing_is_refused() {
+        assert_eq!(respiration_rate(&nothing()), Err(Refusal::NoBreathing));
+        let flat = vec![1.0; 4_000];
+        let gone = vec![f32::NAN; 4_000];
+        let short = breathing(15.0)[..2_000].to_vec();
+        for impedance in [&flat, &gone, &short] {
+            let signals = Signals { impedance: Some(impedance), ..nothing() };
+            assert_eq!(respiration_rate(&signals), Err(Refusal::NoBreathing));
+        }
+        let noise: Vec<f32> = noise().take(4_000).collect();
+        let signals = Signals { impedance: Some(&noise), ppg: Some(&noise), ..nothing() };
+        assert!(respiration_rate(&signals).is_err());
+    }
+
+    #[test]
+    fn the_heart_in_the_impedance_is_no_breathing() {
+        // Apnoea: what is left in the impedance has the rate of the pulse, here 50 a minute.
+        let peaks: Vec<(f64, f64)> =
+            (0..27).map(|beat| (0.3 + 1.2 * f64::from(beat), 1.0)).collect();
+        let (impedance, ppg) = (breathing(50.0), pulses_at(125.0, 32.0, &peaks));
+        let alone = Signals { impedance: Some(&impedance), ..nothing() };
+        assert!((respiration_rate(&alone).unwrap().rate - 50.0).abs() < 1.0);
+        let signals = Signals { ppg: Some(&ppg), ..alone };
+        let found = estimates(&signals);
+        assert!(found.iter().all(|estimate| estimate.source != Source::Impedance), "{found:?}");
+    }
+
+    #[test]
+    fn agreement_raises_quality_and_contradiction_refuses() {
+        use Source::{Ecg, Impedance, Ppg};
+        let one = fuse(vec![estimate(Impedance, 15.0, 0.5)]).unwrap();
+        assert_eq!((one.rate, one.quality), (15.0, 0.5));
+        let both = fuse(vec![estimate(Impedance, 15.0, 0.5), estimate(Ppg, 17.0, 0.5)]).unwrap();
+        assert_eq!((both.rate, both.quality), (16.0, 0.75));
+        let voted = vec![
+            estimate(Impedance, 30.0, 0.4),
+            estimate(Ppg, 15.0, 0.5),
+            estimate(Ecg, 15.0, 0.5),
+        ];
+        assert_eq!(fuse(voted).unwrap().agreeing, [Ppg, Ecg]);
+        let apart = vec![estimate(Impedance, 30.0, 0.6), estimate(Ppg, 15.0, 0.5)];
+        match fuse(apart).unwrap_err() {
+            Refusal::Disagreement { rate, other, .. } => {
+                assert!((rate - 30.0).abs() < 1e-9 && (other - 15.0).abs() < 1e-9);
+            }
+            refusal => panic!("{refusal}"),
+        }
+        let poor = fuse(vec![estimate(Ppg, 15.0, 0.2)]).unwrap_err();
+        assert!(matches!(poor, Refusal::PoorQuality { quality, .. } if quality < 0.21), "{poor}");
+        let worthless = fuse(vec![estimate(Ppg, 15.0, 0.0)]).unwrap_err();
+        assert!(matches!(worthless, Refusal::PoorQuality { .. }));
+    }
+
+    fn samples() -> impl Strategy<Value = Vec<f32>> {
+        proptest::collection::vec(
+            prop_oneof![20 => -3.0f32..3.0, 1 => Just(f32::NAN), 1 => Just(f32::MAX), 1 => Just(0.0f32)],
+            0..1_200,
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn anything_gives_a_rate_in_range_or_a_refusal(
+            impedance in samples(), ppg in samples(), ecg in samples(), hz in 20u32..60,
+        ) {
+            let signals = Signals {
+                rate: SampleRate::from_hz(hz).unwrap(),
+                impedance: Some(&impedance),
+                ppg: Some(&ppg),
+                ecg: Some(&ecg),
+            };
+            for estimate in estimates(&signals) {
+                prop_assert!((0.0..=1.0).contains(&estimate.quality), "{:?}", estimate);
+            }
+            if let Ok(found) = respiration_rate(&signals) {
+                prop_assert!((MIN_RATE..=MAX_RATE).contains(&found.rate), "{:?}", found);
+            }
+        }
+    }
 }

@@ -46,7 +46,7 @@ impl Stretch {
     }
 }
 
-/// Sums of squared slopes over a window around each sample; beyond the ends nothing slopes.
+/// Sums of squared slopes over a window around each sample; before the first nothing slopes.
 pub(super) struct SlopeEnergy {
     half: usize,
     squares: Vec<f32>,
@@ -70,9 +70,10 @@ impl SlopeEnergy {
         self.sums(ready, out);
     }
 
+    /// Appends the sums that are left. Where the stream ends before the window, there is none: half a complex
+    /// is no beat.
     pub(super) fn finish(&mut self, out: &mut Vec<f32>) {
-        self.squares.resize(self.squares.len() + self.half, 0.0);
-        self.sums(self.squares.len() - 2 * self.half, out);
+        self.sums(self.squares.len().saturating_sub(2 * self.half), out);
     }
 
     fn sums(&mut self, outputs: usize, out: &mut Vec<f32>) {

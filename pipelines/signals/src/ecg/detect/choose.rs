@@ -32,6 +32,9 @@ const SEARCH_BACK_THRESHOLD: f32 = 0.2;
 /// A gap is longer than this many usual intervals.
 const GAP: f64 = 1.5;
 
+/// A longer one, in seconds, is searched no more: the rhythm has ended there. It bounds the delay.
+const GAP_MAX_S: f64 = 6.0;
+
 /// Intervals on either side from which the usual one is taken.
 const INTERVALS_AROUND: usize = 4;
 
@@ -54,7 +57,7 @@ pub(super) struct Thresholds {
 
 /// A candidate with its share of the usual strength.
 pub(super) struct Complex {
-    candidate: Candidate,
+    pub(super) candidate: Candidate,
     share: f32,
 }
 
@@ -156,6 +159,7 @@ struct Beat {
 pub(super) struct SearchBack {
     near: usize,
     after: usize,
+    gap_max: usize,
     /// The last [`INTERVALS_AROUND`] intervals before the first of `beats`.
     intervals: VecDeque<usize>,
     beats: VecDeque<Beat>,
@@ -168,6 +172,7 @@ impl SearchBack {
         Self {
             near: (WAVE_S * rate_hz) as usize,
             after: (INTERVALS_AFTER_S * rate_hz) as usize,
+            gap_max: (GAP_MAX_S * rate_hz) as usize,
             intervals: VecDeque::new(),
             beats: VecDeque::new(),
             weak: Vec::new(),
@@ -190,18 +195,24 @@ impl SearchBack {
         }
     }
 
-    /// Gives the beats that are settled once all complexes before `frontier` are here.
-    pub(super) fn advance(&mut self, frontier: usize, out: &mut Vec<usize>) {
+    /// Gives the beats that are settled once all complexes before `frontier` are here, and the place before
+    /// which no more complexes become beats.
+    pub(super) fn advance(&mut self, frontier: usize, out: &mut Vec<usize>) -> usize {
         while let Some(first) = self.beats.front_mut() {
             if !std::mem::replace(&mut first.given, true) {
                 out.push(first.candidate.peak);
             }
-            let (begin, weak) = (first.candidate.at, first.weak);
-            let Some(end) = self.beats.get(1).map(|second| second.candidate.at) else { break };
-            if let Some(weak) = weak {
-                let last = end.saturating_add(self.after);
+            let begin = first.candidate.at;
+            let Some(end) = self.beats.get(1).map(|second| second.candidate.at) else {
+                if frontier <= begin + self.gap_max {
+                    return begin.min(frontier);
+                }
+                break;
+            };
+            if let Some(weak) = self.beats[0].weak.filter(|_| end - begin <= self.gap_max) {
+                let last = end + self.after;
                 if self.beats.len() < 2 + INTERVALS_AROUND && frontier <= last {
-                    break;
+                    return begin;
                 }
                 if (end - begin) as f64 > GAP * self.usual_interval(last) as f64 {
                     out.push(weak.peak);
@@ -213,6 +224,7 @@ impl SearchBack {
             }
             self.beats.pop_front();
         }
+        frontier
     }
 
     /// Of the weak complexes that are not near `at`, the strongest is remembered.

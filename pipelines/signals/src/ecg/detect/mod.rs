@@ -11,8 +11,9 @@
 //! sample from a fixed stretch around it in a fixed order, so the peaks do not depend on how the stream
 //! is cut, and an artefact is forgotten once it has left the stretch.
 //!
-//! Limits: a beat is told at the latest [`DELAY_S`] after it, mostly much earlier; memory is that of a second
-//! of working samples and of the candidates within the delay, whatever the length of the stream.
+//! Limits: a beat is told some eight seconds after it, when what lies around it is known, and at the latest
+//! after [`DELAY_S_MAX`]; memory is that of a second of working samples and of the candidates within the delay,
+//! whatever the length of the stream and of gaps in it.
 //!
 //! Not guaranteed: every threshold is relative, so that a slice without any ECG but with noise gives
 //! peaks; `quality` tells. A paced beat is found by its complex, not by the spike. In ventricular flutter and
@@ -32,11 +33,15 @@ use super::filter::Biquad;
 use super::filter::symmetric::Symmetric;
 use super::flutter::Flutter;
 use candidates::{Candidate, Maxima, SlopeEnergy, Stretch};
-use choose::{SearchBack, Thresholds};
+use choose::{Complex, SearchBack, Thresholds};
 pub(super) use front::Front;
 
 /// Below this rate a QRS complex is a sample or two, and nothing is detected.
 pub const MIN_RATE_HZ: f64 = 50.0;
+
+/// A beat is told at the latest so long after it, in seconds: the five blocks of its threshold, or what may
+/// turn out to be flutter, the longest gap that is searched, and the intervals after it.
+pub const DELAY_S_MAX: f64 = 28.0;
 
 /// Samples are averaged as long as this rate remains: ten samples to a complex.
 const WORKING_RATE_HZ: f64 = 120.0;
@@ -111,6 +116,12 @@ impl Detector {
         peaks
     }
 
+    /// The place in the stream before which all peaks have been given. It follows what was pushed at a
+    /// distance of some eight seconds, at most [`DELAY_S_MAX`].
+    pub fn settled(&self) -> usize {
+        self.stages.as_ref().map_or(usize::MAX, |stages| stages.settled)
+    }
+
     /// Ends the stream and gives the peaks that are left.
     pub fn finish(self) -> Vec<usize> {
         let mut peaks = Vec::new();
@@ -148,10 +159,15 @@ struct Stages {
     energies: Vec<f32>,
     maxima: Maxima,
     flutter: Flutter,
-    /// Candidates of which it is not known yet whether they lie in flutter.
-    candidates: VecDeque<Candidate>,
+    candidates: Vec<Candidate>,
     thresholds: Thresholds,
+    /// Complexes of which it is not known yet whether they lie in flutter.
+    complexes: VecDeque<Complex>,
     search_back: SearchBack,
+    /// How far a peak may lie before the place of its complex.
+    placement: usize,
+    /// All peaks before this have been given.
+    settled: usize,
 }
 
 impl Stages {
@@ -171,9 +187,12 @@ impl Stages {
             energies: Vec::new(),
             maxima: Maxima::new(scale),
             flutter: Flutter::new(working_hz, divisor),
-            candidates: VecDeque::new(),
+            candidates: Vec::new(),
             thresholds: Thresholds::new(rate_hz),
+            complexes: VecDeque::new(),
             search_back: SearchBack::new(rate_hz),
+            placement: (scale.reach + 1) * divisor,
+            settled: 0,
         }
     }
 
@@ -181,10 +200,10 @@ impl Stages {
         self.working.clear();
         self.front.push(mv, &mut self.working);
         self.advance();
-        let frontier = self.maxima.frontier().min(self.flutter.frontier());
-        self.leave_out_flutter(frontier);
-        let frontier = self.thresholds.advance(frontier, |complex| self.search_back.push(complex));
-        self.search_back.advance(frontier, peaks);
+        let decided = self
+            .thresholds
+            .advance(self.maxima.frontier(), |complex| self.complexes.push_back(complex));
+        self.leave_out_flutter(decided.min(self.flutter.frontier()), peaks);
     }
 
     /// The new working samples, up to candidates and flutter.
@@ -196,6 +215,7 @@ impl Stages {
         self.energy.push(&self.band.samples[before..], &mut self.energies);
         self.maxima.push(&self.energies, &self.band, &self.front, &mut self.candidates);
         self.maxima.forget(&mut self.band, &mut self.front);
+        self.candidates.drain(..).for_each(|candidate| self.thresholds.push(candidate));
     }
 
     fn finish(mut self, peaks: &mut Vec<usize>) {
@@ -209,18 +229,20 @@ impl Stages {
         self.energy.finish(&mut self.energies);
         self.maxima.push(&self.energies, &self.band, &self.front, &mut self.candidates);
         self.maxima.close(&self.band, &self.front, &mut self.candidates);
+        self.candidates.drain(..).for_each(|candidate| self.thresholds.push(candidate));
         self.flutter.finish();
-        self.leave_out_flutter(usize::MAX);
-        self.thresholds.finish(|complex| self.search_back.push(complex));
-        self.search_back.advance(usize::MAX, peaks);
+        self.thresholds.finish(|complex| self.complexes.push_back(complex));
+        self.leave_out_flutter(usize::MAX, peaks);
     }
 
-    fn leave_out_flutter(&mut self, frontier: usize) {
-        while let Some(candidate) = self.candidates.pop_front_if(|next| next.at < frontier) {
-            if !self.flutter.contains(candidate.at) {
-                self.thresholds.push(candidate);
+    fn leave_out_flutter(&mut self, frontier: usize, peaks: &mut Vec<usize>) {
+        while let Some(complex) = self.complexes.pop_front_if(|next| next.candidate.at < frontier) {
+            if !self.flutter.contains(complex.candidate.at) {
+                self.search_back.push(complex);
             }
         }
         self.flutter.forget_before(frontier);
+        let settled = self.search_back.advance(frontier, peaks);
+        self.settled = settled.saturating_sub(self.placement);
     }
 }

@@ -1,0 +1,277 @@
+//! What the network sees of each reading: [`FEATURES`] numbers without a unit.
+//!
+//! Everything is measured in the stream's own [`Scale`], so that multiplying all values, or slowing down the clock, changes nothing.
+//! Numbers that may be large go through the inverse hyperbolic sine: like themselves near zero, like a logarithm far away. A reading
+//! without a value has zeros where a value is needed. Neighbours after a reading are looked at as well as before; at the
+//! window's end there are none, which the network has seen in training.
+
+use super::scale::median;
+use super::{CONTEXT, Reading, Scale, WINDOW};
+
+/// Numbers for each reading.
+pub const FEATURES: usize = 20;
+
+/// What they are called, in order.
+pub const NAMES: [&str; FEATURES] = [
+    "level",
+    "difference",
+    "bend",
+    "outlier",
+    "gap",
+    "stamp_stands",
+    "stamp_behind",
+    "clock_rate",
+    "missing",
+    "run",
+    "run_surprise",
+    "roughness",
+    "missing_near",
+    "trend",
+    "shift",
+    "step",
+    "noise_share",
+    "at_limit",
+    "from_recent",
+    "equal_share",
+];
+
+/// Readings to each side that tell roughness and losses.
+const NEAR: usize = 8;
+/// Readings to each side that tell a trend.
+const SIDE: usize = 12;
+/// Readings before that tell the recent level.
+const RECENT: usize = 64;
+
+/// A window as the network sees it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Features {
+    /// Readings in the window, at most [`WINDOW`].
+    pub rows: usize,
+    /// [`WINDOW`] × [`FEATURES`] numbers, by reading; zeros after the last reading.
+    pub numbers: Vec<f32>,
+}
+
+/// The features of the last [`WINDOW`] of `readings` (all, if there are fewer) in the light of at most [`CONTEXT`]; `range` is the physical
+/// range of the unit, if known. `None` when there is no [`Scale`].
+pub fn features(readings: &[Reading], range: Option<(f32, f32)>) -> Option<Features> {
+    let readings = &readings[readings.len().saturating_sub(CONTEXT)..];
+    let view = View::new(readings, range)?;
+    let first = readings.len().saturating_sub(WINDOW);
+    let mut numbers = vec![0.0; WINDOW * FEATURES];
+    for (row, at) in (first..readings.len()).enumerate() {
+        let own = &mut numbers[row * FEATURES..(row + 1) * FEATURES];
+        view.clock(at, own);
+        view.losses(at, own);
+        if readings[at].value.is_finite() {
+            view.value(at, own);
+        }
+        own[15] = (view.scale.step / view.scale.noise).min(2.0) * 0.5;
+        own[16] = (view.scale.noise / view.scale.spread).ln() * 0.3;
+        own[19] = view.scale.equal_share;
+    }
+    Some(Features { rows: readings.len() - first, numbers })
+}
+
+fn squashed(value: f32) -> f32 {
+    value.asinh() * 0.5
+}
+
+struct View<'a> {
+    readings: &'a [Reading],
+    range: Option<(f32, f32)>,
+    scale: Scale,
+    /// The readings with a value.
+    finite: Vec<usize>,
+    /// Where each reading stands among them; of one without a value, where the next stands.
+    place: Vec<usize>,
+    /// By reading with a value: how many equal ones it stands among.
+    runs: Vec<usize>,
+    /// The latest stamp before each reading.
+    latest: Vec<f64>,
+}
+
+impl<'a> View<'a> {
+    fn new(readings: &'a [Reading], range: Option<(f32, f32)>) -> Option<Self> {
+        let scale = Scale::of(readings)?;
+        let (mut finite, mut place, mut latest) = (Vec::new(), Vec::new(), Vec::new());
+        let mut newest = f64::NEG_INFINITY;
+        for (at, reading) in readings.iter().enumerate() {
+            place.push(finite.len());
+            latest.push(newest);
+            newest = newest.max(reading.time_s);
+            if reading.value.is_finite() {
+                finite.push(at);
+            }
+        }
+        let mut runs = vec![1; finite.len()];
+        let mut begin = 0;
+        for end in 1..=finite.len() {
+            let differs =
+                end == finite.len() || readings[finite[end]].value != readings[finite[begin]].value;
+            if differs {
+                runs[begin..end].fill(end - begin);
+                begin = end;
+            }
+        }
+        Some(Self { readings, range, scale, finite, place, runs, latest })
+    }
+
+    /// The values at places `from..to`, cut to what there is.
+    fn values(&self, from: usize, to: usize) -> impl Iterator<Item = f32> + '_ {
+        let to = to.min(self.finite.len());
+        self.finite[from.min(to)..to].iter().map(|at| self.readings[*at].value)
+    }
+
+    fn middle(&self, from: usize, to: usize) -> Option<f32> {
+        median(&mut self.values(from, to).collect::<Vec<f32>>())
+    }
+
+    fn clock(&self, at: usize, own: &mut [f32]) {
+        let Some(before) = at.checked_sub(1) else { return };
+        let interval_s = self.scale.interval_s;
+        let passed =
+            ((self.readings[at].time_s - self.readings[before].time_s) / interval_s) as f32;
+        let ahead = ((self.readings[at].time_s - self.latest[at]) / interval_s) as f32;
+        own[4] = (passed - 1.0).max(0.0).ln_1p() * 0.5;
+        own[5] = f32::from(u8::from(passed < 0.1));
+        own[6] = squashed(ahead.min(0.0));
+        own[7] = (passed - 1.0).clamp(-1.0, 1.5);
+    }
+
+    fn losses(&self, at: usize, own: &mut [f32]) {
+        let near = at.saturating_sub(NEAR)..(at + NEAR + 1).min(self.readings.len());
+        let rows = near.len() as f32;
+        let hollow =
+            self.readings[near.clone()].iter().filter(|reading| !reading.value.is_finite()).count();
+        let gone: f64 = self.readings[near]
+            .windows(2)
+            .map(|pair| (pair[1].time_s - pair[0].time_s) / self.scale.interval_s - 1.0)
+            .map(|missing| missing.round().clamp(0.0, 2.0 * NEAR as f64))
+            .sum();
+        own[8] = f32::from(u8::from(!self.readings[at].value.is_finite()));
+        own[12] = (hollow as f32 + gone as f32) / (rows + gone as f32);
+    }
+
+    fn value(&self, at: usize, own: &mut [f32]) {
+        let (place, scale, value) = (self.place[at], &self.scale, self.readings[at].value);
+        own[0] = squashed((value - scale.centre) / scale.spread);
+        let before = self.values(place.wrapping_sub(1).min(place), place).next();
+        let after = self.values(place + 1, place + 2).next();
+        if let Some(before) = before {
+            own[1] = squashed((value - before) / scale.noise);
+            if let Some(after) = after {
+                own[2] = squashed((value - (before + after) / 2.0) / scale.noise);
+            }
+        }
+        let around = self.middle(place.saturating_sub(3), place + 4).unwrap_or(value);
+        own[3] = squashed((value - around) / scale.noise);
+        let run = (self.runs[place] - 1) as f32;
+        own[9] = run.ln_1p() / 3.0;
+        own[10] = (run * -scale.equal_share.clamp(0.02, 0.98).ln()).ln_1p() / 3.0;
+        own[11] = self.roughness(place);
+        let mean = |from: usize, to: usize| {
+            let (sum, count) = self
+                .values(from, to)
+                .fold((0.0, 0), |(sum, count), value| (sum + value, count + 1));
+            (count > 0).then(|| sum / count as f32)
+        };
+        if let (Some(later), Some(earlier)) =
+            (mean(place + 1, place + 1 + SIDE), mean(place.saturating_sub(SIDE), place))
+        {
+            own[13] = squashed((later - earlier) / scale.spread);
+        }
+        if let (Some(later), Some(earlier)) =
+            (self.middle(place, place + 5), self.middle(place.saturating_sub(5), place))
+        {
+            own[14] = squashed((later - earlier) / scale.noise);
+        }
+        let (low, high) = self.range.unwrap_or((f32::NEG_INFINITY, f32::INFINITY));
+        own[17] = f32::from(u8::from(value <= low || value > high));
+        if let Some(recent) = self.middle(place.saturating_sub(RECENT), place) {
+            own[18] = squashed((value - recent) / scale.spread);
+        }
+    }
+
+    /// How much neighbours nearby differ, the two largest differences left out, as the logarithm of its ratio to the
+    /// stream's noise.
+    fn roughness(&self, place: usize) -> f32 {
+        let values: Vec<f32> = self.values(place.saturating_sub(NEAR), place + NEAR + 1).collect();
+        let mut differences: Vec<f32> =
+            values.windows(2).map(|pair| (pair[1] - pair[0]).abs()).collect();
+        differences.sort_unstable_by(f32::total_cmp);
+        differences.truncate(differences.len().saturating_sub(2).max(1));
+        let mean = differences.iter().sum::<f32>() / differences.len().max(1) as f32;
+        (mean / (0.8 * self.scale.noise) + 0.05).ln() * 0.5
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::inject::tests::wave;
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
+        #[test]
+        fn unit_and_speed_do_not_matter(seed in 0..100_u64, factor in 0.01..100.0_f32, pace in 0.01..100.0_f64) {
+            let readings = wave(300, seed);
+            let scaled: Vec<Reading> = readings
+                .iter()
+                .map(|row| Reading { time_s: row.time_s * pace, value: row.value * factor })
+                .collect();
+            let (a, b) = (features(&readings, None).unwrap(), features(&scaled, None).unwrap());
+            for (at, (a, b)) in a.numbers.iter().zip(&b.numbers).enumerate() {
+                // Rounding to f32 blurs which neighbours are equal by a thousandth of a step.
+                prop_assert!((a - b).abs() < 0.02, "{} {a} {b}", NAMES[at % FEATURES]);
+            }
+        }
+
+        #[test]
+        fn any_readings_give_finite_numbers_or_none(
+            rows in prop::collection::vec((prop::num::f32::ANY, -1e6..1e6_f64), 0..200)
+        ) {
+            let readings: Vec<Reading> = rows
+                .iter()
+                .map(|(value, time_s)| Reading { time_s: *time_s, value: value.clamp(-1e12, 1e12) })
+                .collect();
+            if let Some(features) = features(&readings, Some((0.0, 1.0))) {
+                prop_assert!(features.numbers.iter().all(|number| number.is_finite()));
+            }
+        }
+    }
+
+    #[test]
+    fn each_flaw_shows_where_it_should() {
+        let mut readings = wave(400, 5);
+        let (first, at) = (400 - WINDOW, 64);
+        let number = |readings: &[Reading], row: usize, name: &str| {
+            let column = NAMES.iter().position(|own| *own == name).unwrap();
+            features(readings, None).unwrap().numbers[row * FEATURES + column]
+        };
+        let quiet = number(&readings, at, "outlier").abs();
+        readings[first + at].value += 10.0;
+        assert!(number(&readings, at, "outlier") > quiet + 1.0);
+        readings[first + at].value = f32::NAN;
+        assert_eq!(number(&readings, at, "missing"), 1.0);
+        assert_eq!(number(&readings, at, "level"), 0.0);
+        readings[first + at].time_s = readings[first + at - 1].time_s;
+        assert_eq!(number(&readings, at, "stamp_stands"), 1.0);
+        readings[first + at].time_s -= 50.0;
+        assert!(number(&readings, at, "stamp_behind") < -1.0);
+        for row in 90..120 {
+            readings[first + row].value = 37.0;
+        }
+        assert!(
+            number(&readings, 100, "run_surprise") > number(&readings, 30, "run_surprise") + 0.5
+        );
+    }
+
+    #[test]
+    fn short_windows_are_padded() {
+        let features = features(&wave(40, 1), None).unwrap();
+        assert_eq!(features.rows, 40);
+        assert!(features.numbers[40 * FEATURES..].iter().all(|number| *number == 0.0));
+    }
+}
