@@ -182,14 +182,14 @@ mod tests {
     fn ratios_are_against_the_intervals_near_by_and_the_dominant_ones() {
         // Bigeminy: what is usual is the interval between dominant beats, of which there are five.
         let mut seconds = vec![0.8; 6];
-        seconds.extend([0.5, 1.1].repeat(6));
+        seconds.extend([0.6, 1.0].repeat(6));
         let intervals = intervals(&seconds);
         let far = intervals.far(0..seconds.len() + 1, |peak| peak <= 6).unwrap();
         let numbers = intervals.features(7, &far).unwrap();
         let wanted = |ratio: f32| 4.0 * ratio.ln();
-        assert!((numbers[2] - wanted(0.5 / 0.8)).abs() < 1e-5);
-        assert!((numbers[3] - wanted(1.1 / 0.8)).abs() < 1e-5);
-        assert!((numbers[6] - wanted(1.1 / 0.5)).abs() < 1e-5);
+        assert!((numbers[2] - wanted(0.6 / 0.8)).abs() < 1e-5);
+        assert!((numbers[3] - wanted(1.0 / 0.8)).abs() < 1e-5);
+        assert!((numbers[6] - wanted(1.0 / 0.6)).abs() < 1e-5);
         assert!((numbers[11] + 1.0).abs() < 1e-6, "shorter than all dominant intervals");
     }
 
