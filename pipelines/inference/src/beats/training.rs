@@ -220,19 +220,15 @@ impl Dataset {
                 |patient: &&mut Patient| patient.records.iter().any(|r| group.contains(r));
             self.patients.iter_mut().find(of_group)
         });
-        let name = record.name.clone();
         match known {
             Some(patient) => {
-                patient.records.push(name);
+                patient.records.push(record.name.clone());
                 patient.cases.push(record.case);
                 patient.beats.extend::<Vec<Beat>>(beats);
             }
             None => {
-                self.patients.push(Patient {
-                    records: vec![name],
-                    cases: vec![record.case],
-                    beats,
-                });
+                let (records, cases) = (vec![record.name.clone()], vec![record.case]);
+                self.patients.push(Patient { records, cases, beats });
             }
         }
     }
