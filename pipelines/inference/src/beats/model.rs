@@ -192,6 +192,7 @@ impl BeatModel {
     }
 }
 
+/// In a manifest time comes last; in memory channels do.
 pub(super) fn input_specs() -> Vec<InputSpec> {
     vec![
         InputSpec {
