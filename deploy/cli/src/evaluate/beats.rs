@@ -266,9 +266,7 @@ impl Evaluation {
             beats_without_input: self.without,
             false_detections: self.false_detections,
             accuracy: self.confusion.accuracy(),
-            classes: (0..5)
-                .map(|at| (BeatClass::NAMES[at], self.confusion.class(at)))
-                .collect(),
+            classes: (0..5).map(|at| (BeatClass::NAMES[at], self.confusion.class(at))).collect(),
             confusion: self.confusion.counts().to_vec(),
             beats_per_s: beats as f64 / self.took.as_secs_f64().max(1e-9),
             per_record: self.per_record.clone(),
@@ -295,14 +293,21 @@ impl Evaluation {
 
 fn print_summary(summary: &Summary) {
     let accuracy = summary.accuracy.unwrap_or(0.0) * 100.0;
-    println!("accuracy {accuracy:.2} % of {} beats, {} without input", summary.beats, summary.beats_without_input);
+    println!(
+        "accuracy {accuracy:.2} % of {} beats, {} without input",
+        summary.beats, summary.beats_without_input
+    );
     println!(
         "{} records of the training (asked of the member that had not seen them), {} unknown to the model, {} paced left out",
         summary.records_held_out, summary.records_unknown, summary.records_paced_left_out
     );
     println!(
         "{} R peaks ({} false), context {}, leads: {}, {:.0} beats/s",
-        summary.peaks, summary.false_detections, summary.context, summary.leads, summary.beats_per_s
+        summary.peaks,
+        summary.false_detections,
+        summary.context,
+        summary.leads,
+        summary.beats_per_s
     );
 }
 

@@ -358,7 +358,8 @@ mod tests {
     #[test]
     fn what_is_not_there_is_said() {
         let folder = folder();
-        let error = annotated_records(folder.path(), &["a".into(), "b".into(), "c".into()]).unwrap_err();
+        let error =
+            annotated_records(folder.path(), &["a".into(), "b".into(), "c".into()]).unwrap_err();
         assert!(error.to_string().starts_with("no annotated record called b, c in "));
         std::fs::remove_file(folder.path().join("a.atr")).unwrap();
         let error = annotated_records(folder.path(), &[]).unwrap_err();

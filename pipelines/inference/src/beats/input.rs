@@ -318,11 +318,16 @@ pub(crate) mod tests {
         assert!(number(odd, "4 ln(pre / near)") < -1.0);
         assert!(number(odd, "4 ln(post / pre)") > 2.0);
         assert!(number(odd, "4 ln((pre + post) / (2 near))").abs() < 0.1);
-        for name in ["3 (1 - correlation of QRS)", "10 difference of QRS", "4 ln(width / template's)"] {
+        for name in
+            ["3 (1 - correlation of QRS)", "10 difference of QRS", "4 ln(width / template's)"]
+        {
             assert!(number(odd, name) > number(usual, name) + 0.2, "{name}");
         }
         assert!(number(odd, "share of alike beats") < 0.5);
-        assert!(number(inputs[6].as_ref().unwrap(), "3 (1 - correlation of QRS) of the beat before") > 0.2);
+        assert!(
+            number(inputs[6].as_ref().unwrap(), "3 (1 - correlation of QRS) of the beat before")
+                > 0.2
+        );
     }
 
     #[test]

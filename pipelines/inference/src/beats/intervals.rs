@@ -103,7 +103,8 @@ impl Intervals {
         if sorted.len() < INTERVALS_MIN {
             return None;
         }
-        let mut changes: Vec<f32> = sorted.windows(2).map(|pair| (pair[1] - pair[0]).abs()).collect();
+        let mut changes: Vec<f32> =
+            sorted.windows(2).map(|pair| (pair[1] - pair[0]).abs()).collect();
         let spread = median(&mut changes);
         sorted.sort_by(f32::total_cmp);
         let median = sorted[sorted.len() / 2];
@@ -116,7 +117,8 @@ impl Intervals {
         let previous = peak.checked_sub(1).and_then(|peak| self.pre(peak)).unwrap_or(pre);
         let next = self.post(peak + 1).unwrap_or(post);
         let mut around = self.around(peak);
-        let mut changes: Vec<f32> = around.windows(2).map(|pair| (pair[1] - pair[0]).abs()).collect();
+        let mut changes: Vec<f32> =
+            around.windows(2).map(|pair| (pair[1] - pair[0]).abs()).collect();
         let spread = median(&mut changes) / near;
         around.sort_by(f32::total_cmp);
         let first = (peak - 1).saturating_sub(BEFORE);
@@ -180,14 +182,14 @@ mod tests {
     fn ratios_are_against_the_intervals_near_by_and_the_dominant_ones() {
         // Bigeminy: what is usual is the interval between dominant beats, of which there are five.
         let mut seconds = vec![0.8; 6];
-        seconds.extend([0.5, 1.1].repeat(6));
+        seconds.extend([0.6, 1.0].repeat(6));
         let intervals = intervals(&seconds);
         let far = intervals.far(0..seconds.len() + 1, |peak| peak <= 6).unwrap();
         let numbers = intervals.features(7, &far).unwrap();
         let wanted = |ratio: f32| 4.0 * ratio.ln();
-        assert!((numbers[2] - wanted(0.5 / 0.8)).abs() < 1e-5);
-        assert!((numbers[3] - wanted(1.1 / 0.8)).abs() < 1e-5);
-        assert!((numbers[6] - wanted(1.1 / 0.5)).abs() < 1e-5);
+        assert!((numbers[2] - wanted(0.6 / 0.8)).abs() < 1e-5);
+        assert!((numbers[3] - wanted(1.0 / 0.8)).abs() < 1e-5);
+        assert!((numbers[6] - wanted(1.0 / 0.6)).abs() < 1e-5);
         assert!((numbers[11] + 1.0).abs() < 1e-6, "shorter than all dominant intervals");
     }
 

@@ -23,6 +23,7 @@ pub use input::{
 };
 pub use intervals::{RHYTHM_FEATURES, RHYTHM_NAMES};
 pub use model::{Attribution, BEAT_TASK, BeatModel, BeatScore, ClassifyError};
+pub(crate) use network::log_softmax;
 pub use recordings::{AnnotatedRecord, LabelledBeat, ReadError};
 pub use template::{SHAPE_FEATURES, SHAPE_NAMES};
 pub use training::{BeatSettings, TrainError, train};

@@ -4,8 +4,8 @@ use super::BeatClass;
 use super::input::{BeatInput, CHANNELS, LEADS_MAX, NUMBERS, SEGMENT_RATE, SEGMENT_SAMPLES};
 use super::network::{Batch, Network, PARAMETERS, log_softmax};
 use crate::explain::{Explained, integrated_gradients};
-use crate::package::{InputSpec, LoadError, Manifest, OutputSpec, Package, take_parameters};
 use crate::package::Lineage;
+use crate::package::{InputSpec, LoadError, Manifest, OutputSpec, Package, take_parameters};
 use candle_core::{Device, Result, Tensor};
 use haar_schema::ModelRef;
 use std::ops::Range;
@@ -192,6 +192,7 @@ impl BeatModel {
     }
 }
 
+/// In a manifest time comes last; in memory channels do.
 pub(super) fn input_specs() -> Vec<InputSpec> {
     vec![
         InputSpec {
@@ -334,7 +335,8 @@ mod tests {
         let each = [0..1, 1..2].map(|range| model.classify_by(range, &inputs).unwrap());
         for at in 0..3 {
             for class in 0..5 {
-                let mean = (each[0][at].probabilities[class] + each[1][at].probabilities[class]) / 2.0;
+                let mean =
+                    (each[0][at].probabilities[class] + each[1][at].probabilities[class]) / 2.0;
                 assert!((mean - all[at].probabilities[class]).abs() < 1e-6);
             }
         }

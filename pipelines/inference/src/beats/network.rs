@@ -103,19 +103,23 @@ impl Batch {
 impl Network {
     /// For use: the weights are packed once.
     pub(super) fn fixed(parameters: &BTreeMap<&'static str, Tensor>) -> Result<Self> {
-        Self::build(|name| parameters.get(name), |weight, bias, kind| {
-            Ok(Layer::Fixed(match kind {
-                Kind::Convolution => Convolution::new(weight, bias, CONVOLVE)?,
-                Kind::Dense { relu } => Convolution::dense(weight, bias, relu)?,
-            }))
-        })
+        Self::build(
+            |name| parameters.get(name),
+            |weight, bias, kind| {
+                Ok(Layer::Fixed(match kind {
+                    Kind::Convolution => Convolution::new(weight, bias, CONVOLVE)?,
+                    Kind::Dense { relu } => Convolution::dense(weight, bias, relu)?,
+                }))
+            },
+        )
     }
 
     /// For training: gradients by the weights.
     pub(super) fn learned(parameters: &BTreeMap<String, Tensor>) -> Result<Self> {
-        Self::build(|name| parameters.get(name), |weight, bias, _| {
-            Ok(Layer::Learned { weight: weight.clone(), bias: bias.clone() })
-        })
+        Self::build(
+            |name| parameters.get(name),
+            |weight, bias, _| Ok(Layer::Learned { weight: weight.clone(), bias: bias.clone() }),
+        )
     }
 
     fn build<'p>(

@@ -3,9 +3,7 @@
 use super::BeatClass;
 use super::input::{BeatInput, LEADS_MAX, Segment, segments};
 use haar_recordings::corpus::CaseId;
-use haar_recordings::wfdb::{
-    Annotation, AnnotationError, Record, RecordError, read_annotations,
-};
+use haar_recordings::wfdb::{Annotation, AnnotationError, Record, RecordError, read_annotations};
 use haar_schema::SampleRate;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -134,8 +132,7 @@ impl AnnotatedRecord {
             let inside: Vec<usize> = peaks[first..last].iter().map(|peak| peak - from).collect();
             let window: Vec<&[f32]> = leads.iter().map(|lead| &lead[from..to]).collect();
             let cuts = segments(&window, self.rate, &inside, margin);
-            let (take, leave) =
-                (position(start) - first, position(start + step).min(last) - first);
+            let (take, leave) = (position(start) - first, position(start + step).min(last) - first);
             all.extend(cuts.into_iter().take(leave).skip(take));
         }
         all.resize(peaks.len(), None);
@@ -180,8 +177,14 @@ mod tests {
 
     #[test]
     fn annotations_that_are_no_beats_are_left_out() {
-        let annotation =
-            |sample, symbol| Annotation { sample, symbol, subtype: 0, channel: 0, number: 0, aux: None };
+        let annotation = |sample, symbol| Annotation {
+            sample,
+            symbol,
+            subtype: 0,
+            channel: 0,
+            number: 0,
+            aux: None,
+        };
         let found = beats(&[annotation(1, '+'), annotation(2, 'V'), annotation(9, 'N')], 5);
         assert_eq!(found, [LabelledBeat { sample: 2, class: BeatClass::V }]);
     }

@@ -126,18 +126,15 @@ type Qrs = [f32; QRS.end - QRS.start];
 
 impl Context {
     fn new(leads: &[LeadBeats<'_>], intervals: &Intervals, context: Range<usize>) -> Option<Self> {
-        let there: Vec<usize> = context
-            .clone()
-            .filter(|beat| leads.iter().any(|lead| lead[*beat].is_some()))
-            .collect();
+        let there: Vec<usize> =
+            context.clone().filter(|beat| leads.iter().any(|lead| lead[*beat].is_some())).collect();
         let chosen: Vec<usize> =
             there.iter().copied().step_by(there.len().div_ceil(COMPARED_MAX).max(1)).collect();
         let compared: Vec<Known> =
             chosen.iter().map(|beat| Known::new(leads, intervals, *beat)).collect();
         let dominant = dominant(&compared)?;
         let like = |beat: &usize| compared[*beat].like(&dominant.qrs) >= ALIKE;
-        let members: Vec<usize> =
-            (0..chosen.len()).filter(like).map(|beat| chosen[beat]).collect();
+        let members: Vec<usize> = (0..chosen.len()).filter(like).map(|beat| chosen[beat]).collect();
         let templates: Vec<Option<Template>> =
             leads.iter().map(|lead| Template::new(lead, &members)).collect();
         if templates.iter().all(Option::is_none) {
@@ -313,7 +310,8 @@ impl Template {
 fn width_s(qrs: &[f32]) -> f32 {
     let slopes: Vec<f32> = qrs.windows(2).map(|pair| (pair[1] - pair[0]).powi(2)).collect();
     let total = slopes.iter().sum::<f32>().max(f32::MIN_POSITIVE);
-    let centre = slopes.iter().enumerate().map(|(at, slope)| at as f32 * slope).sum::<f32>() / total;
+    let centre =
+        slopes.iter().enumerate().map(|(at, slope)| at as f32 * slope).sum::<f32>() / total;
     let moments = slopes.iter().enumerate().map(|(at, slope)| (at as f32 - centre).powi(2) * slope);
     let spread = (moments.sum::<f32>() / total).sqrt();
     (spread / SEGMENT_RATE.hz() as f32).max(0.004)

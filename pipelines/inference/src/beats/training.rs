@@ -114,7 +114,9 @@ pub enum TrainError {
     #[error(transparent)]
     Read(#[from] ReadError),
     /// Too few patients.
-    #[error("{patients} patients are too few for {folds} folds; give more recordings or fewer folds")]
+    #[error(
+        "{patients} patients are too few for {folds} folds; give more recordings or fewer folds"
+    )]
     TooFew {
         /// Patients who are not paced.
         patients: usize,
@@ -214,18 +216,19 @@ impl Dataset {
         let beats = beats.collect();
         let group = same_patient.iter().find(|group| group.contains(&record.name));
         let known = group.and_then(|group| {
-            let of_group = |patient: &&mut Patient| patient.records.iter().any(|r| group.contains(r));
+            let of_group =
+                |patient: &&mut Patient| patient.records.iter().any(|r| group.contains(r));
             self.patients.iter_mut().find(of_group)
         });
-        let name = record.name.clone();
         match known {
             Some(patient) => {
-                patient.records.push(name);
+                patient.records.push(record.name.clone());
                 patient.cases.push(record.case);
                 patient.beats.extend::<Vec<Beat>>(beats);
             }
             None => {
-                self.patients.push(Patient { records: vec![name], cases: vec![record.case], beats });
+                let (records, cases) = (vec![record.name.clone()], vec![record.case]);
+                self.patients.push(Patient { records, cases, beats });
             }
         }
     }
@@ -305,7 +308,9 @@ impl Dataset {
             chosen.chunks(settings.batch).map(<[usize]>::to_vec).collect()
         };
         let start = initial(&PARAMETERS, &mut random(settings.seed, run.stage, 0))?;
-        let loss = |parameters: &BTreeMap<String, Tensor>, chosen: &[usize], rng: &mut ChaCha8Rng| {
+        let loss = |parameters: &BTreeMap<String, Tensor>,
+                    chosen: &[usize],
+                    rng: &mut ChaCha8Rng| {
             let inputs: Vec<BeatInput> =
                 chosen.iter().filter_map(|at| all[*at].draw(settings, rng)).collect();
             let truth: Vec<u32> = chosen.iter().map(|at| all[*at].class.index() as u32).collect();
@@ -339,9 +344,10 @@ impl Dataset {
         lineage: Lineage,
         confusion: &Confusion,
     ) -> Draft {
-        let evaluation = "each patient's beats asked of the one member that was trained without the patient; \
+        let evaluation =
+            "each patient's beats asked of the one member that was trained without the patient; \
                           annotated R peaks, whole recordings as context, up to two leads"
-            .to_owned();
+                .to_owned();
         let [name, citation, licence] = settings.data.clone();
         let data = TrainingData {
             name,
