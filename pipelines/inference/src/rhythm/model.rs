@@ -1,10 +1,10 @@
 //! Loading the model and asking it.
 
+use super::RhythmClass;
 use super::input::{FEATURES, RhythmInput, WINDOW};
 use super::network::{CHANNELS, CLASSES, agree, describe, misfit, see};
 use super::signal::WAVEFORM_HZ;
 use super::standard::Standard;
-use super::RhythmClass;
 use crate::explain::integrated_gradients;
 use crate::package::{InputSpec, LoadError, Manifest, OutputSpec, Package};
 use crate::{BUILTIN, Builtin};
@@ -81,7 +81,9 @@ pub enum RhythmError {
     #[error("the network could not be computed: {0}")]
     Network(#[from] candle_core::Error),
     /// The weights give no number for this input.
-    #[error("the model gave no finite score for recording {0} of the call: its weights are damaged")]
+    #[error(
+        "the model gave no finite score for recording {0} of the call: its weights are damaged"
+    )]
     NotFinite(usize),
     /// No such member.
     #[error("the model has no members {0:?}")]

@@ -5,9 +5,7 @@
 //! and blotted out in places, anew in every epoch.
 
 use super::input::{FEATURES, InputError, RhythmInput, WINDOW};
-use super::network::{
-    CHANNELS, CLASSES, DESCRIBED, Masks, PARAMETERS, SEEN_WIDTH, describe, see,
-};
+use super::network::{CHANNELS, CLASSES, DESCRIBED, Masks, PARAMETERS, SEEN_WIDTH, describe, see};
 use super::{RhythmClass, standard::Standard};
 use crate::training::{FitError, FitProgress, Run, fit, folds, initial, random};
 use candle_core::{Device, Tensor};
