@@ -77,7 +77,9 @@ pub enum ParameterError {
         found: u32,
     },
     /// They would hold from before an earlier version.
-    #[error("a later version cannot hold from before an earlier one: choose a later effective time")]
+    #[error(
+        "a later version cannot hold from before an earlier one: choose a later effective time"
+    )]
     Effective,
     /// A limit in another unit.
     #[error("limits of {signal} are in {wanted}, not in {found}: convert them")]
@@ -90,7 +92,9 @@ pub enum ParameterError {
         found: String,
     },
     /// A limit of a waveform, without a number, out of the signal's range, or out of order.
-    #[error("limits of {0} must be numbers within its range, rising from low over the target to high")]
+    #[error(
+        "limits of {0} must be numbers within its range, rising from low over the target to high"
+    )]
     Limit(&'static str),
     /// An empty reason, or one that is too long or has more than a line.
     #[error("the reason is one line of 1 to {MAX_REASON_CHARS} characters")]
@@ -127,7 +131,8 @@ impl Parameters {
     /// The first that does not.
     pub fn check(&self) -> Result<(), ParameterError> {
         let characters = self.reason.chars().count();
-        if !(1..=MAX_REASON_CHARS).contains(&characters) || self.reason.chars().any(char::is_control)
+        if !(1..=MAX_REASON_CHARS).contains(&characters)
+            || self.reason.chars().any(char::is_control)
         {
             return Err(ParameterError::Reason);
         }

@@ -4,8 +4,8 @@ mod news2;
 mod qrs;
 mod report;
 mod respiration;
-mod sepsis;
 mod rhythm;
+mod sepsis;
 
 use crate::failure::Failure;
 use clap::Subcommand;

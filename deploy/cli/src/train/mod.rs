@@ -2,8 +2,8 @@
 
 mod beats;
 mod condition;
-mod sepsis;
 mod rhythm;
+mod sepsis;
 
 use crate::failure::Failure;
 use haar_inference::training::FitProgress;
