@@ -23,6 +23,7 @@ mod definition;
 mod diagnostics;
 mod ecg;
 mod feature;
+pub mod parameters;
 mod pipeline;
 mod rule;
 mod vitals;

@@ -30,6 +30,7 @@ mod conv;
 pub mod explain;
 pub mod faults;
 pub mod package;
+pub mod personal;
 mod product;
 pub mod registry;
 pub mod rhythm;

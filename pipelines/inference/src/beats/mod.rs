@@ -11,7 +11,7 @@ mod class;
 mod input;
 mod intervals;
 mod model;
-pub(crate) mod network;
+mod network;
 mod recordings;
 mod template;
 mod training;
