@@ -5,8 +5,8 @@ mod news2;
 mod qrs;
 mod report;
 mod respiration;
-mod sepsis;
 mod rhythm;
+mod sepsis;
 
 use crate::failure::Failure;
 use clap::Subcommand;
@@ -26,7 +26,7 @@ enum Task {
     Faults(faults::Args),
     /// Completeness and bounds of NEWS2 on hourly records, and its AUROC for sepsis: the baseline.
     News2(news2::Args),
-    /// R-peak detection: all annotated beats from the first on, first lead, 150 ms tolerance.
+    /// R-peak detection: all annotated beats from the first on, first lead or first two, 150 ms tolerance.
     Qrs(qrs::Args),
     /// Respiration rate of 32 s windows against breaths marked by two annotators.
     Respiration(respiration::Args),

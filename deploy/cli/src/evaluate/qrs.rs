@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use haar_recordings::wfdb::{Record, find_records, read_annotations};
 use haar_schema::{SampleRate, Strip};
-use haar_signals::ecg::{Matches, detect_r_peaks, match_beats};
+use haar_signals::ecg::{Matches, detect_r_peaks, detect_r_peaks_in_pair, match_beats};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
@@ -25,6 +25,9 @@ pub(super) struct Args {
     /// Only these records, by name.
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     records: Vec<String>,
+    /// Leads to detect beats in: the first (as the peers do), or the first two together.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=2))]
+    leads: u8,
     /// Print one JSON object instead of a table; shares are fractions of 1.
     #[arg(long)]
     json: bool,
@@ -40,7 +43,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let (mut report, mut mistakes) = (QrsReport::default(), Vec::new());
     for path in &paths {
         progress.set_message(name_of(path));
-        let result = evaluate_record(path)?;
+        let result = evaluate_record(path, args.leads)?;
         if args.report.is_some() {
             mistakes.extend(worst_stretch(path, &result)?);
         }
@@ -84,7 +87,7 @@ fn annotated_records(args: &Args) -> Result<Vec<PathBuf>, Failure> {
     Ok(paths)
 }
 
-fn evaluate_record(path: &Path) -> Result<RecordResult, Failure> {
+fn evaluate_record(path: &Path, leads: u8) -> Result<RecordResult, Failure> {
     let record = Record::open(path)?;
     let annotations = read_annotations(path.with_extension("atr"))?;
     let lead = record.signals.first().ok_or_else(|| {
@@ -100,7 +103,10 @@ fn evaluate_record(path: &Path) -> Result<RecordResult, Failure> {
         .map(|annotation| annotation.sample as usize)
         .collect();
     let begin = Instant::now();
-    let detected = detect_r_peaks(lead, rate);
+    let detected = match (leads, record.signals.get(1)) {
+        (2, Some(second)) => detect_r_peaks_in_pair([lead, second], rate),
+        _ => detect_r_peaks(lead, rate),
+    };
     let took = begin.elapsed();
     let matches = match_beats(&reference, &detected, (TOLERANCE_S * rate.hz()) as usize);
     let (name, samples) = (name_of(path), lead.len() as u64);
@@ -321,7 +327,7 @@ mod tests {
 
     fn args(data: &Path, records: &[&str]) -> Args {
         let records = records.iter().map(|name| (*name).to_owned()).collect();
-        Args { data: data.to_owned(), records, json: true, report: None }
+        Args { data: data.to_owned(), records, leads: 1, json: true, report: None }
     }
 
     /// A folder with a record of one spike a second and an annotation file of two beats (at 250 and 500).
@@ -345,7 +351,7 @@ mod tests {
         let paths = annotated_records(&args(folder.path(), &["a"])).unwrap();
         let mut report = QrsReport::default();
         for path in &paths {
-            let mut result = evaluate_record(path).unwrap();
+            let mut result = evaluate_record(path, 1).unwrap();
             result.took = Duration::from_millis(1);
             report.add(result);
         }

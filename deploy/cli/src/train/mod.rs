@@ -3,8 +3,8 @@
 mod beats;
 mod faults;
 mod condition;
-mod sepsis;
 mod rhythm;
+mod sepsis;
 
 use crate::failure::Failure;
 use haar_inference::training::FitProgress;

@@ -87,7 +87,9 @@ pub enum BurdenError {
     #[error("{0} windows; take at most {MAX_BURDEN_WINDOWS} at once")]
     TooMany(usize),
     /// The window with this number begins before the one before it ends, ends before it begins, or lies outside the span.
-    #[error("window {0} is not after the one before and within the span; give windows in order of time, not overlapping")]
+    #[error(
+        "window {0} is not after the one before and within the span; give windows in order of time, not overlapping"
+    )]
     Order(usize),
 }
 
@@ -218,7 +220,12 @@ mod tests {
                 '~' => None,
                 _ => return None,
             };
-            Some(JudgedWindow { begin: at(begin), end: at(begin + 30), fibrillation, coverage: 1.0 })
+            Some(JudgedWindow {
+                begin: at(begin),
+                end: at(begin + 30),
+                fibrillation,
+                coverage: 1.0,
+            })
         };
         text.chars().enumerate().filter_map(window).collect()
     }
@@ -277,7 +284,8 @@ mod tests {
 
     #[test]
     fn a_score_becomes_a_judgement() {
-        let score = |probabilities: [f32; 4], class| RhythmScore { probabilities, class, spread: 0.0 };
+        let score =
+            |probabilities: [f32; 4], class| RhythmScore { probabilities, class, spread: 0.0 };
         let judged = |score| JudgedWindow::of(&score, at(0), at(30), 1.0).fibrillation;
         assert_eq!(judged(score([0.3, 0.45, 0.15, 0.1], RhythmClass::Fibrillation)), Some(0.5));
         assert_eq!(judged(score([0.1, 0.2, 0.1, 0.6], RhythmClass::Noisy)), None);

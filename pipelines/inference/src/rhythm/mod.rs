@@ -6,14 +6,13 @@ mod model;
 mod morphology;
 mod network;
 mod output;
+#[doc(hidden)]
+pub mod scratch;
 mod signal;
-mod standard;
 mod statistic;
 mod texture;
 mod timing;
 mod train;
-#[doc(hidden)]
-pub mod scratch;
 
 pub use burden::{
     AfBurden, BurdenError, BurdenSettings, Episode, JudgedWindow, MAX_BURDEN_WINDOWS, af_burden,

@@ -30,9 +30,9 @@ const SLOPE: f64 = 0.12;
 
 /// The usual beat in steps, from the start of the window.
 const STEPS: [&str; 24] = [
-    "beat_00", "beat_01", "beat_02", "beat_03", "beat_04", "beat_05", "beat_06", "beat_07", "beat_08",
-    "beat_09", "beat_10", "beat_11", "beat_12", "beat_13", "beat_14", "beat_15", "beat_16", "beat_17",
-    "beat_18", "beat_19", "beat_20", "beat_21", "beat_22", "beat_23",
+    "beat_00", "beat_01", "beat_02", "beat_03", "beat_04", "beat_05", "beat_06", "beat_07",
+    "beat_08", "beat_09", "beat_10", "beat_11", "beat_12", "beat_13", "beat_14", "beat_15",
+    "beat_16", "beat_17", "beat_18", "beat_19", "beat_20", "beat_21", "beat_22", "beat_23",
 ];
 
 const fn at(seconds: f64) -> usize {
@@ -80,9 +80,7 @@ fn best_place(clean: &[f32], peak: usize, template: &[f64]) -> usize {
         complex.iter().zip(&template[QRS]).map(|(value, usual)| f64::from(*value) * usual).sum()
     };
     let place = |place: &usize| fit(*place);
-    (peak - SHIFT..=peak + SHIFT)
-        .max_by(|a, b| place(a).total_cmp(&place(b)))
-        .unwrap_or(peak)
+    (peak - SHIFT..=peak + SHIFT).max_by(|a, b| place(a).total_cmp(&place(b))).unwrap_or(peak)
 }
 
 /// How alike the beats are, and what those that are not alike look like.
@@ -111,7 +109,8 @@ fn likeness(peaks: &[usize], beats: &[Vec<f64>], template: &[f64], row: &mut Row
         peaks.windows(2).map(|pair| (pair[1] - pair[0]) as f64 / WORKING_HZ as f64).collect();
     let usual = median(&intervals);
     let early = |beat: usize| beat > 0 && intervals[beat - 1] < EARLY * usual;
-    let count = |holds: &dyn Fn(usize) -> bool| (0..beats.len()).filter(|b| holds(*b)).count() as f64;
+    let count =
+        |holds: &dyn Fn(usize) -> bool| (0..beats.len()).filter(|b| holds(*b)).count() as f64;
     let strange = count(&|beat| early(beat) && complexes[beat] < ALIKE);
     let plain = count(&|beat| early(beat) && complexes[beat] >= ALIKE);
     row.push("early_unlike", strange / beats.len() as f64);
@@ -141,11 +140,13 @@ fn waves(template: &[f64], row: &mut Row) {
     let base = mean(&template[PQ]);
     let beat: Vec<f64> = template.iter().map(|value| value - base).collect();
     let most = |range: Range<usize>| {
-        let best = range.clone().max_by(|a, b| beat[*a].total_cmp(&beat[*b])).unwrap_or(range.start);
+        let best =
+            range.clone().max_by(|a, b| beat[*a].total_cmp(&beat[*b])).unwrap_or(range.start);
         (beat[best], (best as f64 - BEFORE as f64) / WORKING_HZ as f64)
     };
     let least = |range: Range<usize>| {
-        let best = range.clone().min_by(|a, b| beat[*a].total_cmp(&beat[*b])).unwrap_or(range.start);
+        let best =
+            range.clone().min_by(|a, b| beat[*a].total_cmp(&beat[*b])).unwrap_or(range.start);
         (beat[best], (best as f64 - BEFORE as f64) / WORKING_HZ as f64)
     };
     row.push("r_height", most(QRS).0);
@@ -202,8 +203,11 @@ fn coherence(beats: &[Vec<f64>], template: &[f64], row: &mut Row) {
         let off: Vec<f64> = beats
             .iter()
             .map(|beat| {
-                let off: Vec<f64> =
-                    beat[range.clone()].iter().zip(&template[range.clone()]).map(|(a, b)| a - b).collect();
+                let off: Vec<f64> = beat[range.clone()]
+                    .iter()
+                    .zip(&template[range.clone()])
+                    .map(|(a, b)| a - b)
+                    .collect();
                 (energy(&off) / off.len() as f64).sqrt()
             })
             .collect();
@@ -241,8 +245,11 @@ fn residue(clean: &[f32], peaks: &[usize], template: &[f64]) -> Vec<f32> {
     for (index, peak) in peaks.iter().enumerate() {
         let start = peak - BEFORE;
         let complex = &clean[start + QRS.start..start + QRS.end];
-        let fit: f64 =
-            complex.iter().zip(&template[QRS]).map(|(value, usual)| f64::from(*value) * usual).sum();
+        let fit: f64 = complex
+            .iter()
+            .zip(&template[QRS])
+            .map(|(value, usual)| f64::from(*value) * usual)
+            .sum();
         let scale = if energy > 0.0 { (fit / energy).clamp(0.5, 2.0) } else { 0.0 };
         // A fast rhythm's windows overlap: each sample belongs to one beat only.
         let until = peaks.get(index + 1).map_or(clean.len(), |next| next - BEFORE.min(next - peak));
@@ -276,7 +283,9 @@ mod tests {
                     if index % odd == odd - 1 {
                         bump(*beat, 0.05) - 0.6 * bump(beat + 0.12, 0.05)
                     } else {
-                        bump(*beat, 0.012) + p * bump(beat - 0.16, 0.025) + 0.25 * bump(beat + 0.28, 0.04)
+                        bump(*beat, 0.012)
+                            + p * bump(beat - 0.16, 0.025)
+                            + 0.25 * bump(beat + 0.28, 0.04)
                     }
                 };
                 beats.iter().enumerate().map(wave).sum::<f64>() as f32

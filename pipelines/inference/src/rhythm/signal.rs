@@ -216,9 +216,10 @@ mod tests {
     #[test]
     fn gaps_are_bridged() {
         let nan = f32::NAN;
-        assert_eq!(bridge(&[nan, 1.0, nan, f32::INFINITY, 4.0, nan]).unwrap(), [
-            1.0, 1.0, 2.0, 3.0, 4.0, 4.0
-        ]);
+        assert_eq!(
+            bridge(&[nan, 1.0, nan, f32::INFINITY, 4.0, nan]).unwrap(),
+            [1.0, 1.0, 2.0, 3.0, 4.0, 4.0]
+        );
         assert_eq!(bridge(&[nan]), None);
         let rate = SampleRate::from_hz(300).unwrap();
         assert!(Signal::new(&[0.0; 3_000], rate).unwrap().clean.iter().all(|value| *value == 0.0));

@@ -86,7 +86,9 @@ mod tests {
         assert!((correlation(&values, &[8.0, 2.0, 6.0, 4.0]) - 1.0).abs() < 1e-12);
         assert!((entropy(&values, 1.0) - 1.0).abs() < 1e-12);
         assert_eq!(entropy(&[1.0, 1.0], 1.0), 0.0);
-        for undefined in [median(&[]), mean(&[]), correlation(&values, &[1.0; 4]), entropy(&[], 1.0)] {
+        for undefined in
+            [median(&[]), mean(&[]), correlation(&values, &[1.0; 4]), entropy(&[], 1.0)]
+        {
             assert!(undefined.is_nan());
         }
     }

@@ -30,7 +30,8 @@ pub(super) fn texture(signal: &Signal, residue: &[f32], row: &mut Row) {
     noise(signal, row);
     let rate = SampleRate::from_hz(WORKING_HZ as u32);
     let quality = rate.and_then(|rate| quality(&signal.raw, rate, &signal.peaks));
-    let part = |part: fn(&haar_signals::ecg::Quality) -> f64| quality.as_ref().map_or(f64::NAN, part);
+    let part =
+        |part: fn(&haar_signals::ecg::Quality) -> f64| quality.as_ref().map_or(f64::NAN, part);
     row.push("quality", part(|quality| quality.index));
     row.push("quality_agreement", part(|quality| quality.agreement));
     row.push("quality_baseline", part(|quality| quality.baseline));
@@ -139,7 +140,8 @@ fn noise(signal: &Signal, row: &mut Row) {
     row.push("turned", f64::from(u8::from(signal.turned)));
     let values: Vec<f64> = signal.clean.iter().map(|value| f64::from(*value)).collect();
     let scale = deviation(&values).max(1e-9);
-    let moment = |power: i32| mean(&values.iter().map(|v| (v / scale).powi(power)).collect::<Vec<_>>());
+    let moment =
+        |power: i32| mean(&values.iter().map(|v| (v / scale).powi(power)).collect::<Vec<_>>());
     row.push("skewness", moment(3));
     row.push("kurtosis", moment(4).max(0.0).ln_1p());
     row.push("clean_most", (quantile(&values, 1.0) + 1e-3).ln());

@@ -38,7 +38,9 @@ pub(super) fn timing(beats_s: &[f64], seconds: f64, row: &mut Row) {
     order(&relative, &steps, row);
     row.push(
         "rr_cosen",
-        RrSeries::from_intervals_ms(rr.iter().map(|rr| rr * 1e3)).irregularity().unwrap_or(f64::NAN),
+        RrSeries::from_intervals_ms(rr.iter().map(|rr| rr * 1e3))
+            .irregularity()
+            .unwrap_or(f64::NAN),
     );
     lorenz(&rr, row);
     ectopy(&relative, row);
@@ -79,7 +81,9 @@ fn differences(rr: &[f64], steps: &[f64], row: &mut Row) {
     let ms: Vec<f64> = rr.windows(2).map(|pair| (pair[1] - pair[0]).abs() * 1e3).collect();
     let squares: Vec<f64> = steps.iter().map(|step| step * step).collect();
     row.push("step_rms", mean(&squares).sqrt());
-    for (name, q) in [("step_q25", 0.25), ("step_median", 0.5), ("step_q75", 0.75), ("step_q90", 0.9)] {
+    for (name, q) in
+        [("step_q25", 0.25), ("step_median", 0.5), ("step_q75", 0.75), ("step_q90", 0.9)]
+    {
         row.push(name, quantile(&sizes, q));
     }
     row.push("step_over_20ms", share(&ms, |ms| ms > 20.0));
@@ -130,11 +134,8 @@ fn lorenz(rr: &[f64], row: &mut Row) {
     let far = |x: f64| x.abs() > LORENZ_ORIGIN_S;
     let origin = of(&|x, y| !far(x) && !far(y));
     let bin = |x: f64| (x / LORENZ_BIN_S).floor() as i64;
-    let bins: BTreeSet<(i64, i64)> = pairs
-        .iter()
-        .filter(|(x, y)| far(*x) || far(*y))
-        .map(|(x, y)| (bin(*x), bin(*y)))
-        .collect();
+    let bins: BTreeSet<(i64, i64)> =
+        pairs.iter().filter(|(x, y)| far(*x) || far(*y)).map(|(x, y)| (bin(*x), bin(*y))).collect();
     let spread = bins.len() as f64 / count;
     row.push("lorenz_origin", origin);
     row.push("lorenz_spread", spread);
@@ -177,10 +178,11 @@ fn ectopy(relative: &[f64], row: &mut Row) {
     row.push("half", share(&ratios, |ratio| ratio < 0.6));
     // What remains without early beats and the pauses after them.
     let kept: Vec<bool> = (0..ratios.len())
-        .map(|at| (PREMATURE..PAUSE).contains(&ratios[at]) && (at == 0 || ratios[at - 1] >= PREMATURE))
+        .map(|at| {
+            (PREMATURE..PAUSE).contains(&ratios[at]) && (at == 0 || ratios[at - 1] >= PREMATURE)
+        })
         .collect();
-    let rest: Vec<f64> =
-        (0..ratios.len()).filter(|at| kept[*at]).map(|at| relative[at]).collect();
+    let rest: Vec<f64> = (0..ratios.len()).filter(|at| kept[*at]).map(|at| relative[at]).collect();
     let steps: Vec<f64> = (1..ratios.len())
         .filter(|at| kept[*at] && kept[at - 1])
         .map(|at| (relative[at] - relative[at - 1]).abs())
@@ -253,7 +255,8 @@ mod tests {
 
     #[test]
     fn fibrillation_is_spread_and_bigeminy_crowded() {
-        let irregular: Vec<f64> = (0..40_u32).map(|i| 0.4 + f64::from(i * i * 7_919 % 700) / 1e3).collect();
+        let irregular: Vec<f64> =
+            (0..40_u32).map(|i| 0.4 + f64::from(i * i * 7_919 % 700) / 1e3).collect();
         let bigeminy: Vec<f64> = (0..40).map(|i| if i % 2 == 0 { 0.5 } else { 1.0 }).collect();
         let (irregular, bigeminy) = (of(&irregular), of(&bigeminy));
         assert!(irregular["lorenz_spread"] > 0.6 && bigeminy["lorenz_spread"] < 0.1);
