@@ -55,7 +55,7 @@ impl Default for TrainFaultsSettings {
     fn default() -> Self {
         Self {
             seed: 1,
-            epochs: 7,
+            epochs: 4,
             members: 3,
             architecture: Architecture::Convolutions,
             batch: 32,
