@@ -268,9 +268,10 @@ pub(crate) mod tests {
             (0..count).map(|at| (at as f64 / rate.hz() * 1.2).sin() as f32 * 0.2).collect();
         for peak in peaks {
             let reach = (rate.hz() * 0.2) as usize;
-            for at in peak.saturating_sub(reach)..(peak + reach).min(count) {
+            let (from, to) = (peak.saturating_sub(reach), (peak + reach).min(count));
+            for (at, mv) in mv.iter_mut().enumerate().take(to).skip(from) {
                 let away = (at as f64 - *peak as f64) / rate.hz() / 0.02;
-                mv[at] += (-away * away).exp() as f32;
+                *mv += (-away * away).exp() as f32;
             }
         }
         mv

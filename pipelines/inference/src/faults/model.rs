@@ -258,7 +258,7 @@ impl FaultModel {
             return Err(FaultError::Rows(rows, window.rows));
         }
         let input = Tensor::from_slice(&window.numbers, (WINDOW, FEATURES), &Device::Cpu)?;
-        let explained = integrated_gradients(&[input.clone()], &[input.zeros_like()?], |points| {
+        let explained = integrated_gradients(std::slice::from_ref(&input), &[input.zeros_like()?], |points| {
             let scores = self
                 .members
                 .iter()

@@ -6,8 +6,6 @@ mod model;
 mod morphology;
 mod network;
 mod output;
-#[doc(hidden)]
-pub mod scratch;
 mod signal;
 mod statistic;
 mod texture;

@@ -56,11 +56,6 @@ impl AdamW {
             .collect()
     }
 
-    /// One step down the gradient.
-    pub(crate) fn step(&mut self, gradients: &GradStore, rate: f64) -> candle_core::Result<()> {
-        self.step_scaled(gradients, rate, 1.0)
-    }
-
     fn step_scaled(
         &mut self,
         gradients: &GradStore,
@@ -85,7 +80,7 @@ impl AdamW {
         Ok(())
     }
 
-    /// As [`Self::step`], with the whole gradient shortened to `norm_max` where it is longer (Pascanu, Mikolov,
+    /// One step down the gradient, the whole of it shortened to `norm_max` where it is longer (Pascanu, Mikolov,
     /// Bengio, "On the difficulty of training recurrent neural networks", ICML 2013).
     pub(crate) fn step_clipped(
         &mut self,
@@ -151,7 +146,7 @@ mod tests {
         };
         let step = |optimizer: &mut AdamW| {
             let loss = optimizer.tracked()["x"].sqr().unwrap().sum_all().unwrap();
-            optimizer.step(&loss.backward().unwrap(), 0.1).unwrap();
+            optimizer.step_clipped(&loss.backward().unwrap(), 0.1, f64::INFINITY).unwrap();
         };
         let values =
             |optimizer: &AdamW| optimizer.parameters().unwrap()["x"].to_vec1::<f32>().unwrap();
