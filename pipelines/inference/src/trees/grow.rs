@@ -233,8 +233,9 @@ impl Grower<'_> {
         for (feature, counts) in self.features.iter().zip(histogram) {
             for missing_left in [false, true] {
                 let mut left = if missing_left { counts[0] } else { Slope::default() };
-                for cut in 1..=self.binned.cuts[*feature].len() {
-                    left = left.plus(counts[cut]);
+                let cuts = self.binned.cuts[*feature].len();
+                for (cut, count) in counts.iter().enumerate().take(cuts + 1).skip(1) {
+                    left = left.plus(*count);
                     let right = total.minus(left);
                     if left.w < growth.leaf_weight || right.w < growth.leaf_weight {
                         continue;
