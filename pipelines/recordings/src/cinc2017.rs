@@ -67,7 +67,9 @@ pub enum Cinc2017Error {
     #[error("there is no REFERENCE-v3.csv; put it beside the recordings or into their archive")]
     NoTable,
     /// A line of the table is not `NAME,CLASS` with one of the classes N, A, O, ~.
-    #[error("line {line} of the table of classes is not NAME,N|A|O|~; fetch REFERENCE-v3.csv again")]
+    #[error(
+        "line {line} of the table of classes is not NAME,N|A|O|~; fetch REFERENCE-v3.csv again"
+    )]
     Table {
         /// Line, from 1.
         line: usize,

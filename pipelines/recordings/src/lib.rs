@@ -14,8 +14,8 @@
 
 pub mod bidmc;
 pub mod cgm;
-pub mod cinc2019;
 pub mod cinc2017;
+pub mod cinc2019;
 pub mod corpus;
 pub mod nab;
 pub mod suthaharan;

@@ -88,8 +88,9 @@ fn train(args: &Args, settings: &RhythmSettings, resume: &Path) -> Result<Draft,
     bar.set_message("recordings described");
     let mut cases = Vec::with_capacity(recordings.len());
     for recording in recordings {
-        let rate = SampleRate::from_millihertz(recording.rate_millihertz)
-            .ok_or_else(|| Failure::usage("a recording has no sampling rate; correct its header"))?;
+        let rate = SampleRate::from_millihertz(recording.rate_millihertz).ok_or_else(|| {
+            Failure::usage("a recording has no sampling rate; correct its header")
+        })?;
         let (case, rhythm) = (recording.case, recording.rhythm.into());
         cases.push(RhythmCase::new(case, rhythm, &recording.mv, rate)?);
         bar.inc(1);
@@ -99,7 +100,9 @@ fn train(args: &Args, settings: &RhythmSettings, resume: &Path) -> Result<Draft,
     bar.set_position(0);
     bar.reset_eta();
     let committee = train_rhythm(&cases, settings, Some(resume), &mut |progress| {
-        bar.set_position(progress.stage as u64 * u64::from(progress.epochs) + u64::from(progress.epoch));
+        bar.set_position(
+            progress.stage as u64 * u64::from(progress.epochs) + u64::from(progress.epoch),
+        );
         bar.set_message(format!(
             "member {} of {}, epoch {}, loss {:.3}",
             progress.stage + 1,

@@ -143,7 +143,7 @@ struct Case {
 
 impl Cases {
     fn of(&self, stream: &Stream, at: usize) -> Vec<Case> {
-        let ends = stream.sound_windows(1);
+        let ends = stream.sound_windows(WINDOW / 4);
         let count = self.windows_per_stream.min(ends.len());
         let mut cases = Vec::new();
         for window in 0..count {

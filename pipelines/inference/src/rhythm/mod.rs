@@ -9,7 +9,6 @@ mod output;
 #[doc(hidden)]
 pub mod scratch;
 mod signal;
-mod standard;
 mod statistic;
 mod texture;
 mod timing;

@@ -2,11 +2,11 @@
 
 use super::RhythmClass;
 use super::input::{FEATURES, RhythmInput, WINDOW};
-use super::network::{CHANNELS, CLASSES, agree, describe, misfit, see};
+use super::network::{CHANNELS, CLASSES, agree, describe, see, take_forest, take_parameters};
 use super::signal::WAVEFORM_HZ;
-use super::standard::Standard;
 use crate::explain::integrated_gradients;
 use crate::package::{InputSpec, LoadError, Manifest, OutputSpec, Package};
+use crate::trees::{Forest, Shares};
 use crate::{BUILTIN, Builtin};
 use candle_core::{Device, Tensor};
 use haar_recordings::corpus::CaseId;
@@ -35,7 +35,7 @@ pub struct RhythmModel {
 #[derive(Clone, Debug)]
 struct Member {
     parameters: BTreeMap<String, Tensor>,
-    standard: Standard,
+    forests: Vec<Forest>,
 }
 
 /// What the committee says of one recording.
@@ -62,7 +62,7 @@ pub struct RhythmAttribution {
     pub features: Vec<f32>,
     /// Log-odds of the class.
     pub output: f32,
-    /// Log-odds of the class for a flat line with all features as usual.
+    /// Log-odds of the class for a flat line and what forests usually say.
     pub neutral: f32,
 }
 
@@ -121,11 +121,16 @@ impl RhythmModel {
     pub fn new(package: Package) -> Result<Self, LoadError> {
         package.check(RHYTHM_TASK, &inputs(), &outputs())?;
         let member = |number: u32| {
-            let mut parameters = package.member(number as usize).clone();
-            let standard = Standard::take_from(&mut parameters).map_err(LoadError::Tensor)?;
-            match misfit(&parameters) {
-                Some(name) => Err(LoadError::Tensor(name.into())),
-                None => Ok(Member { parameters, standard }),
+            let mut tensors = package.member(number as usize).clone();
+            let forest = |class| {
+                let forest = take_forest(class, &mut tensors);
+                forest.map_err(|error| LoadError::Tensor(format!("class{class}: {error}")))
+            };
+            let forests = (0..CLASSES).map(forest).collect::<Result<_, _>>()?;
+            let parameters = take_parameters(&mut tensors).map_err(LoadError::Tensor)?;
+            match tensors.pop_first() {
+                Some((name, _)) => Err(LoadError::Tensor(name)),
+                None => Ok(Member { parameters, forests }),
             }
         };
         let members = (0..package.manifest().members).map(member).collect::<Result<_, _>>()?;
@@ -175,8 +180,9 @@ impl RhythmModel {
         (0..inputs.len()).map(score).collect()
     }
 
-    /// How much each tenth of a second, and each feature, speaks for the recording being of `class`: integrated gradients of the
-    /// log-odds of the members' mean log-probabilities, from a flat line with all features as usual.
+    /// How much each tenth of a second, and each feature, speaks for the recording being of `class`, from a flat line with
+    /// the forests' usual answers: integrated gradients of the log-odds, by waveform and by what the forests say, and of that
+    /// each feature's Shapley values. The mean over the members.
     ///
     /// # Errors
     /// If the network cannot be computed.
@@ -208,13 +214,13 @@ impl Member {
         let mut seen = self.see(&windows)?.into_iter();
         let mut all = Vec::with_capacity(inputs.len());
         for chunk in inputs.chunks(ROWS) {
-            let mut values: Vec<f32> = Vec::with_capacity(ROWS * FEATURES);
+            let mut margins: Vec<f32> = Vec::with_capacity(ROWS * CLASSES);
             for input in chunk {
-                values.extend(self.standard.apply(&input.features));
+                margins.extend(self.forests.iter().map(|f| f.predict(&input.features) as f32));
             }
-            values.resize(ROWS * FEATURES, 0.0);
-            let features = Tensor::from_vec(values, (ROWS, FEATURES), &Device::Cpu)?;
-            let described = describe(&self.parameters, &features, None)?;
+            margins.resize(ROWS * CLASSES, 0.0);
+            let margins = Tensor::from_vec(margins, (ROWS, CLASSES), &Device::Cpu)?;
+            let described = describe(&margins)?;
             let mut means = Vec::with_capacity(ROWS * CLASSES);
             for input in chunk {
                 let count = input.starts().len();
@@ -266,20 +272,30 @@ impl Member {
             valid.push(length);
         }
         let count = starts.len();
-        let features: Vec<f32> = self.standard.apply(&input.features).collect();
         let waveform = Tensor::from_vec(values, (count, WINDOW, CHANNELS), &Device::Cpu)?;
-        let features = Tensor::from_vec(features, FEATURES, &Device::Cpu)?;
-        let zeros = [features.zeros_like()?, waveform.zeros_like()?];
-        let explained = integrated_gradients(&[features, waveform], &zeros, |points| {
+        let grown: Vec<_> =
+            self.forests.iter().map(|forest| forest.explain(&input.features, FEATURES)).collect();
+        let tensor = |part: fn(&Shares) -> f64| {
+            let values: Vec<f32> = grown.iter().map(|shares| part(shares) as f32).collect();
+            Tensor::from_vec(values, CLASSES, &Device::Cpu)
+        };
+        let inputs = [tensor(|shares| shares.output)?, waveform];
+        let neutral = [tensor(|shares| shares.neutral)?, inputs[1].zeros_like()?];
+        let explained = integrated_gradients(&inputs, &neutral, |points| {
             let rows = points[0].dim(0)?;
-            let described = describe(&self.parameters, &points[0], None)?;
+            let described = describe(&points[0])?;
             let waveform = points[1].reshape((rows * count, WINDOW, CHANNELS))?;
             let seen = see(&self.parameters, &waveform, &valid.repeat(rows), None)?;
             let seen = seen.reshape((rows, count, CLASSES))?.mean(1)?;
             log_odds(&agree(&described, &seen)?, class)
         })?;
-        for (sum, value) in total.features.iter_mut().zip(&explained.shares[0]) {
-            *sum += share * value;
+        // What a forest contributed is handed on to its features as they made it up.
+        for (grown, value) in grown.iter().zip(&explained.shares[0]) {
+            let way = grown.output - grown.neutral;
+            let each = if way.abs() > 1e-9 { f64::from(share * value) / way } else { 0.0 };
+            for (sum, own) in total.features.iter_mut().zip(&grown.features) {
+                *sum += (each * own) as f32;
+            }
         }
         let window_values = WINDOW * CHANNELS;
         let step = (SHARE_S * WAVEFORM_HZ as f64) as usize;
@@ -345,4 +361,83 @@ fn score(rows: &[[f32; CLASSES]]) -> Option<RhythmScore> {
     let at = class.index();
     let squares: f32 = rows.iter().map(|row| (row[at] - probabilities[at]).powi(2)).sum();
     Some(RhythmScore { probabilities, class, spread: (squares / count).sqrt() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::package::Draft;
+    use crate::rhythm::train::tests::{cases, settings};
+    use crate::rhythm::{RhythmAbout, rhythm_draft, train_rhythm};
+
+    fn draft() -> Draft {
+        let (cases, settings) = (cases(), settings());
+        let committee = train_rhythm(&cases, &settings, None, &mut |_| {}).unwrap();
+        let about = RhythmAbout { version: 3, date: "2026-11-23".into(), command: "none".into() };
+        rhythm_draft(&committee, &cases, &settings, &about).unwrap()
+    }
+
+    #[test]
+    fn what_was_trained_is_loaded_asked_and_explained() {
+        let draft = draft();
+        assert!(draft.manifest.metrics.values["accuracy"] > 0.9, "{:?}", draft.manifest.metrics);
+        let folder = tempfile::tempdir().unwrap();
+        draft.write(folder.path()).unwrap();
+        let model = RhythmModel::load(folder.path()).unwrap();
+        assert_eq!(model.package().manifest().version, 3);
+        assert!(
+            draft.card.contains("24 recordings") && !draft.card.contains('{'),
+            "{}",
+            draft.card
+        );
+
+        let inputs: Vec<RhythmInput> = cases().iter().map(|case| case.input().clone()).collect();
+        let together = model.classify(&inputs).unwrap();
+        for (input, score) in inputs.iter().zip(&together) {
+            let alone = model.classify(std::slice::from_ref(input)).unwrap();
+            assert_eq!(alone[0], *score);
+            assert!((score.probabilities.iter().sum::<f32>() - 1.0).abs() < 1e-5);
+        }
+        let attribution = model.attribute(&inputs[1], RhythmClass::Fibrillation).unwrap();
+        assert_eq!(attribution.over_time.len(), 120);
+        let difference = f64::from(attribution.output) - f64::from(attribution.neutral);
+        let off = (attribution.sum() - difference).abs();
+        assert!(off <= 0.01 * difference.abs().max(0.1), "{off} of {difference}");
+    }
+
+    #[test]
+    fn who_has_seen_a_recording_is_not_asked_about_it() {
+        let (text, weights) = draft().encode().unwrap();
+        let model = RhythmModel::new(Package::from_parts(&text, &weights).unwrap()).unwrap();
+        let own = cases()[0].case;
+        assert_eq!(model.members_for(own).len(), 1);
+        assert_eq!(model.members_for(CaseId(999)), 0..2);
+        let input = [cases()[0].input().clone()];
+        assert_eq!(model.classify_by(&input, model.members_for(own)).unwrap()[0].spread, 0.0);
+        assert!(matches!(model.classify_by(&input, 1..3), Err(RhythmError::Members(_))));
+        assert!(matches!(model.classify_by(&input, 1..1), Err(RhythmError::Members(_))));
+    }
+
+    #[test]
+    fn a_model_for_something_else_is_refused() {
+        let draft = draft();
+        let refused = |change: &dyn Fn(&mut Draft)| {
+            let mut other = draft.clone();
+            change(&mut other);
+            let (text, weights) = other.encode().unwrap();
+            RhythmModel::new(Package::from_parts(&text, &weights).unwrap()).unwrap_err()
+        };
+        let error = refused(&|draft| draft.manifest.task = "ecg-beats".into());
+        assert!(matches!(error, LoadError::Task { .. }), "{error}");
+        let error = refused(&|draft| draft.manifest.inputs.swap(0, 1));
+        assert!(matches!(error, LoadError::Inputs { .. }), "{error}");
+        let error = refused(&|draft| {
+            draft.members[0].remove("conv3.bias");
+        });
+        assert!(matches!(error, LoadError::Tensor(name) if name == "conv3.bias"));
+        let error = refused(&|draft| {
+            draft.members[1].remove("class2.trees.node");
+        });
+        assert!(matches!(error, LoadError::Tensor(name) if name.starts_with("class2")));
+    }
 }

@@ -1,9 +1,10 @@
-//! The network: two towers, one over the features, one over the waveform; their log-probabilities are added.
+//! The two towers of a member: forests over the features, a network over the waveform. Their log-probabilities are
+//! added.
+//!
+//! There is a forest ([`crate::trees`]) for each class against the rest. The network:
 //!
 //! | layer | in | out | parameters |
 //! |---|---|---|---|
-//! | `described` | 191 features | 48 | 9,216 |
-//! | `described_out` | 48 | 4 | 196 |
 //! | `conv1` | 3000 × 2, kernel 16, stride 4 | 750 × 16 | 528 |
 //! | `conv2` | 750 × 16, kernel 7, stride 2 | 375 × 24 | 2,712 |
 //! | `conv3` | 375 × 24, kernel 7, stride 2 | 188 × 32 | 5,408 |
@@ -15,13 +16,11 @@
 //! | `seen_out` | mean and largest of each of the 48 over time | 4 | 388 |
 //!
 //! A recording is as long as it is: what was padded takes no part in the mean and the largest.
-//!
-//! The towers are trained side by side, each for itself: features are learned within an epoch and would leave
-//! a waveform that is joined to them nothing to learn.
 
 use super::input::{FEATURES, WINDOW};
+use crate::beats::log_softmax;
 use crate::conv::{Stride, convolve, dense};
-use crate::network::log_softmax;
+use crate::trees::{Forest, ForestError};
 use candle_core::{DType, Tensor};
 use std::collections::BTreeMap;
 
@@ -29,8 +28,6 @@ use std::collections::BTreeMap;
 pub(super) const CHANNELS: usize = 2;
 /// Classes that come out.
 pub(super) const CLASSES: usize = 4;
-/// Width of the layer over the features.
-pub(super) const DESCRIBED: usize = 48;
 /// Samples of the waveform for one place of the last layer.
 const REDUCTION: usize = 64;
 /// Places of the last layer.
@@ -38,11 +35,7 @@ const PLACES: usize = WINDOW.div_ceil(REDUCTION);
 const SEEN: usize = 48;
 
 /// Name and shape of each parameter.
-pub(super) const PARAMETERS: [(&str, &[usize]); 22] = [
-    ("described.weight", &[DESCRIBED, FEATURES]),
-    ("described.bias", &[DESCRIBED]),
-    ("described_out.weight", &[CLASSES, DESCRIBED]),
-    ("described_out.bias", &[CLASSES]),
+pub(super) const PARAMETERS: [(&str, &[usize]); 18] = [
     ("conv1.weight", &[16, CHANNELS, 16]),
     ("conv1.bias", &[16]),
     ("conv2.weight", &[24, 16, 7]),
@@ -63,28 +56,13 @@ pub(super) const PARAMETERS: [(&str, &[usize]); 22] = [
     ("seen_out.bias", &[CLASSES]),
 ];
 
-/// What happens to activities in training only.
-pub(super) struct Masks<'m> {
-    /// Rows × [`DESCRIBED`].
-    pub(super) described: &'m Tensor,
-    /// Rows × 2 [`SEEN`].
-    pub(super) seen: &'m Tensor,
-}
-
 /// Width of the waveform's mask.
 pub(super) const SEEN_WIDTH: usize = 2 * SEEN;
 
-/// The tower over the features: rows × [`FEATURES`] to log-probabilities.
-pub(super) fn describe(
-    parameters: &BTreeMap<String, Tensor>,
-    features: &Tensor,
-    mask: Option<&Tensor>,
-) -> candle_core::Result<Tensor> {
-    let [weight, bias] = layer(parameters, "described")?;
-    let hidden = dense(features, weight, bias, true)?;
-    let hidden = if let Some(mask) = mask { (hidden * mask)? } else { hidden };
-    let [weight, bias] = layer(parameters, "described_out")?;
-    log_softmax(&dense(&hidden, weight, bias, false)?)
+/// What the forests of the classes say, from the log-odds of each against the rest (rows × classes): the
+/// logarithms of their probabilities, brought to a sum of 1.
+pub(super) fn describe(margins: &Tensor) -> candle_core::Result<Tensor> {
+    log_softmax(&(margins.neg()?.exp()? + 1.0)?.log()?.neg()?)
 }
 
 /// The tower over the waveform: rows × [`WINDOW`] × [`CHANNELS`], of which the first `valid` samples of each row are
@@ -148,12 +126,47 @@ fn layer<'p>(
     }
 }
 
-/// The first parameter that is missing or not f32 of its shape.
-pub(super) fn misfit(parameters: &BTreeMap<String, Tensor>) -> Option<&'static str> {
-    let fits = |(name, shape): &(&str, &[usize])| {
-        parameters
-            .get(*name)
-            .is_some_and(|tensor| tensor.dims() == *shape && tensor.dtype() == DType::F32)
+/// The network out of a member's tensors, as f32; the name of the first that is missing or of another shape.
+pub(super) fn take_parameters(
+    tensors: &mut BTreeMap<String, Tensor>,
+) -> Result<BTreeMap<String, Tensor>, String> {
+    let take = |(name, shape): &(&str, &[usize])| {
+        let tensor = tensors.remove(*name).filter(|tensor| tensor.dims() == *shape);
+        let tensor = tensor.and_then(|tensor| tensor.to_dtype(DType::F32).ok());
+        Ok(((*name).to_owned(), tensor.ok_or_else(|| (*name).to_owned())?))
     };
-    PARAMETERS.iter().find(|parameter| !fits(parameter)).map(|(name, _)| *name)
+    PARAMETERS.iter().map(take).collect()
+}
+
+/// The network's tensors as they are kept: in half precision, which is half the size and no different in use.
+pub(super) fn kept(
+    parameters: BTreeMap<String, Tensor>,
+) -> candle_core::Result<BTreeMap<String, Tensor>> {
+    parameters.into_iter().map(|(name, tensor)| Ok((name, tensor.to_dtype(DType::F16)?))).collect()
+}
+
+/// The tensors of a class's forest, by the names they have in a member.
+pub(super) fn forest_tensors(
+    class: usize,
+    forest: &Forest,
+) -> candle_core::Result<BTreeMap<String, Tensor>> {
+    let named = |(name, tensor)| (format!("class{class}.{name}"), tensor);
+    Ok(forest.tensors()?.into_iter().map(named).collect())
+}
+
+/// A class's forest out of a member's tensors.
+pub(super) fn take_forest(
+    class: usize,
+    tensors: &mut BTreeMap<String, Tensor>,
+) -> Result<Forest, ForestError> {
+    let prefix = format!("class{class}.");
+    let own: Vec<String> =
+        tensors.keys().filter(|name| name.starts_with(&prefix)).cloned().collect();
+    let mut forest = BTreeMap::new();
+    for name in own {
+        if let Some(tensor) = tensors.remove(&name) {
+            forest.insert(name[prefix.len()..].to_owned(), tensor);
+        }
+    }
+    Forest::take_from(&mut forest, FEATURES)
 }

@@ -117,6 +117,7 @@ fn manifest(cases: u64, settings: &RhythmSettings, about: &RhythmAbout) -> Manif
         ("batch", settings.batch.to_string()),
         ("costs", format!("{:?}", settings.costs)),
         ("dropout", settings.dropout.to_string()),
+        ("growth", format!("{:?}", settings.growth)),
         ("learning_rate", settings.learning_rate.to_string()),
         ("smoothing", settings.smoothing.to_string()),
         ("weight_decay", settings.weight_decay.to_string()),

@@ -1,13 +1,14 @@
 //! Training of the committee.
 //!
-//! Every member is trained without one fold of the recordings. From each of its recordings it sees the features of the
-//! whole and of three parts, and windows of the waveform that are stretched in time, scaled, made noisy
-//! and blotted out in places, anew in every epoch.
+//! Every member is trained without one fold of the recordings. Its forests grow on the features of the whole and of three
+//! parts of each recording; its network sees windows of the waveform that are stretched in time, scaled, made noisy and
+//! blotted out in places, anew in every epoch.
 
+use super::RhythmClass;
 use super::input::{FEATURES, InputError, RhythmInput, WINDOW};
-use super::network::{CHANNELS, CLASSES, DESCRIBED, Masks, PARAMETERS, SEEN_WIDTH, describe, see};
-use super::{RhythmClass, standard::Standard};
+use super::network::{CHANNELS, CLASSES, PARAMETERS, SEEN_WIDTH, forest_tensors, kept, see};
 use crate::training::{FitError, FitProgress, Run, fit, folds, initial, random};
+use crate::trees::{Forest, Growth, Table, grow};
 use candle_core::{Device, Tensor};
 use haar_recordings::corpus::CaseId;
 use haar_schema::SampleRate;
@@ -20,8 +21,10 @@ use std::path::Path;
 
 /// Parts of a recording whose features are learned beside those of the whole, as shares of its length.
 const PARTS: [(f64, f64); 3] = [(0.0, 0.75), (0.25, 1.0), (0.125, 0.875)];
-/// How often the whole is drawn among the parts.
+/// How much the whole counts; the parts share the rest.
 const WHOLE: f64 = 0.4;
+/// The random numbers of forests are apart from those of every network's stage.
+const FORESTS: usize = 1 << 32;
 
 /// How the committee is trained.
 #[derive(Clone, PartialEq, Debug)]
@@ -42,15 +45,17 @@ pub struct RhythmSettings {
     pub costs: [f32; CLASSES],
     /// The share of the truth that is spread over all classes, because annotators err.
     pub smoothing: f32,
-    /// Share of the activities over the features that is left out in a step.
+    /// Share of what was pooled over time that is left out in a step.
     pub dropout: f32,
+    /// The forests over the features.
+    pub growth: Growth,
 }
 
 impl Default for RhythmSettings {
     fn default() -> Self {
         Self {
             seed: 1,
-            epochs: 20,
+            epochs: 30,
             members: 5,
             batch: 32,
             learning_rate: 2e-3,
@@ -58,6 +63,15 @@ impl Default for RhythmSettings {
             costs: [1.0, 1.3, 1.2, 1.5],
             smoothing: 0.05,
             dropout: 0.3,
+            growth: Growth {
+                trees: 120,
+                leaves: 12,
+                learning_rate: 0.07,
+                leaf_weight: 12.0,
+                regularisation: 4.0,
+                feature_share: 0.3,
+                group_share: 0.7,
+            },
         }
     }
 }
@@ -138,20 +152,22 @@ pub fn train_rhythm(
             fingerprint: &fingerprint,
             resume,
         };
-        members.push(train_member(&seen, settings, &run, progress)?);
+        let mut tensors = kept(train_sight(&seen, settings, &run, progress)?)?;
+        for (class, forest) in grow_forests(&seen, settings, member).iter().enumerate() {
+            tensors.extend(forest_tensors(class, forest)?);
+        }
+        members.push(tensors);
     }
     Ok(Committee { members, fold_of })
 }
 
-/// One member; its standard is that of the recordings it has seen.
-pub(super) fn train_member(
+/// The tower over the waveform of one member.
+fn train_sight(
     seen: &[&RhythmCase],
     settings: &RhythmSettings,
     run: &Run,
     progress: &mut dyn FnMut(FitProgress),
 ) -> Result<BTreeMap<String, Tensor>, FitError> {
-    let all = seen.iter().flat_map(|case| std::iter::once(&case.whole.features).chain(&case.parts));
-    let standard = Standard::of(&all.map(Vec::as_slice).collect::<Vec<_>>());
     let start = initial(&PARAMETERS, &mut random(run.seed, run.stage, 0))?;
     let plan = |_, rng: &mut ChaCha8Rng| {
         let mut order: Vec<usize> = (0..seen.len()).collect();
@@ -160,48 +176,62 @@ pub(super) fn train_member(
     };
     let loss = |parameters: &BTreeMap<String, Tensor>, batch: &[usize], rng: &mut ChaCha8Rng| {
         let cases: Vec<&RhythmCase> = batch.iter().map(|at| seen[*at]).collect();
-        let step = Step::draw(&cases, &standard, settings, rng)?;
-        let masks = Masks { described: &step.described_mask, seen: &step.seen_mask };
-        let described = describe(parameters, &step.features, Some(masks.described))?;
-        let seen = see(parameters, &step.waveform, &step.valid, Some(masks.seen))?;
-        ((described + seen)? * &step.truth)?.sum_all()?.neg()
+        let step = Step::draw(&cases, settings, rng)?;
+        let said = see(parameters, &step.waveform, &step.valid, Some(&step.mask))?;
+        (said * &step.truth)?.sum_all()?.neg()
     };
-    let mut member = fit(run, start, plan, loss, progress)?;
-    member.extend(standard.tensors()?);
-    Ok(member)
+    fit(run, start, plan, loss, progress)
+}
+
+/// The forests of one member, one for each class against the rest, from the whole and the parts of each recording.
+fn grow_forests(seen: &[&RhythmCase], settings: &RhythmSettings, member: usize) -> Vec<Forest> {
+    let (mut values, mut classes, mut weights, mut groups) = (vec![], vec![], vec![], vec![]);
+    for (group, case) in seen.iter().enumerate() {
+        let rest = (1.0 - WHOLE) / case.parts.len().max(1) as f64;
+        let rows = std::iter::once((&case.whole.features, WHOLE));
+        for (row, weight) in rows.chain(case.parts.iter().map(|part| (part, rest))) {
+            values.extend_from_slice(row);
+            classes.push(case.class);
+            weights.push(weight as f32);
+            groups.push(group);
+        }
+    }
+    let cases: Vec<usize> = (0..classes.len()).collect();
+    let of_class = |class: RhythmClass| {
+        let positive: Vec<bool> = classes.iter().map(|own| *own == class).collect();
+        let table = Table {
+            values: &values,
+            features: FEATURES,
+            positive: &positive,
+            weights: &weights,
+            groups: &groups,
+        };
+        let mut rng = random(settings.seed, FORESTS + member, class.index() as u32);
+        grow(&table, &cases, &settings.growth, &mut rng, &mut |_| {})
+    };
+    RhythmClass::ALL.map(of_class).into()
 }
 
 /// The tensors of one step.
 struct Step {
-    features: Tensor,
     waveform: Tensor,
     valid: Vec<usize>,
     /// The share of each class in the truth, times its cost, over the recordings in the step.
     truth: Tensor,
-    described_mask: Tensor,
-    seen_mask: Tensor,
+    mask: Tensor,
 }
 
 impl Step {
     fn draw(
         cases: &[&RhythmCase],
-        standard: &Standard,
         settings: &RhythmSettings,
         rng: &mut ChaCha8Rng,
     ) -> candle_core::Result<Self> {
         let rows = cases.len();
-        let mut features = Vec::with_capacity(rows * FEATURES);
         let mut waveform = Vec::with_capacity(rows * WINDOW * CHANNELS);
         let mut valid = Vec::with_capacity(rows);
         let mut truth = Vec::with_capacity(rows * CLASSES);
         for case in cases {
-            let drawn = match case.parts.len() {
-                parts if parts > 0 && !rng.random_bool(WHOLE) => {
-                    &case.parts[rng.random_range(0..parts)]
-                }
-                _ => &case.whole.features,
-            };
-            features.extend(standard.apply(drawn));
             let (window, length) = altered(&case.whole, rng);
             waveform.extend(window);
             valid.push(length);
@@ -211,21 +241,14 @@ impl Step {
                 truth.push(share * settings.costs[case.class.index()] / rows as f32);
             }
         }
-        let tensor = |values, width| Tensor::from_vec(values, (rows, width), &Device::Cpu);
-        let mut mask = |width: usize, dropout: f32| {
-            let kept = 1.0 / (1.0 - dropout);
-            let draw = |_| if rng.random::<f32>() < dropout { 0.0 } else { kept };
-            tensor((0..rows * width).map(draw).collect(), width)
-        };
-        let described_mask = mask(DESCRIBED, settings.dropout)?;
-        let seen_mask = mask(SEEN_WIDTH, settings.dropout)?;
+        let kept = 1.0 / (1.0 - settings.dropout);
+        let draw = |_| if rng.random::<f32>() < settings.dropout { 0.0 } else { kept };
+        let mask: Vec<f32> = (0..rows * SEEN_WIDTH).map(draw).collect();
         Ok(Self {
-            features: tensor(features, FEATURES)?,
             waveform: Tensor::from_vec(waveform, (rows, WINDOW, CHANNELS), &Device::Cpu)?,
             valid,
-            truth: tensor(truth, CLASSES)?,
-            described_mask,
-            seen_mask,
+            truth: Tensor::from_vec(truth, (rows, CLASSES), &Device::Cpu)?,
+            mask: Tensor::from_vec(mask, (rows, SEEN_WIDTH), &Device::Cpu)?,
         })
     }
 }
@@ -289,4 +312,80 @@ pub(super) fn fingerprint(cases: &[RhythmCase], settings: &RhythmSettings) -> St
         hash.update([case.class.index() as u8]);
     }
     hex::encode(hash.finalize())
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A recording of 12 s: regular with P waves, or irregular without.
+    fn recording(number: u64, irregular: bool) -> Vec<f32> {
+        let mut rng = random(number, 0, 0);
+        let mut mv = vec![0.0_f32; 12 * 300];
+        let mut beat = 100.0;
+        while beat < 3_500.0 {
+            for (at, value) in mv.iter_mut().enumerate() {
+                let bump = |place: f64, width: f64, height: f64| {
+                    height * (-0.5 * ((at as f64 - place) / width).powi(2)).exp()
+                };
+                let p = if irregular { 0.0 } else { 0.15 };
+                *value += (bump(beat, 4.0, 1.0) + bump(beat - 48.0, 8.0, p)) as f32;
+            }
+            beat += if irregular { rng.random_range(110.0..360.0) } else { 240.0 };
+        }
+        mv.iter_mut().for_each(|value| *value += rng.random_range(-0.02..0.02));
+        mv
+    }
+
+    pub(in super::super) fn cases() -> Vec<RhythmCase> {
+        let case = |number: u64| {
+            let class = [RhythmClass::Normal, RhythmClass::Fibrillation][number as usize % 2];
+            let mv = recording(number, number % 2 == 1);
+            RhythmCase::new(CaseId(number), class, &mv, SampleRate::from_hz(300).unwrap()).unwrap()
+        };
+        (0..24).map(case).collect()
+    }
+
+    pub(in super::super) fn settings() -> RhythmSettings {
+        RhythmSettings { epochs: 6, members: 2, batch: 4, ..RhythmSettings::default() }
+    }
+
+    #[test]
+    fn broken_off_and_resumed_it_ends_the_same() {
+        let (cases, settings) = (cases(), RhythmSettings { epochs: 2, ..settings() });
+        let weights = |committee: &Committee| -> Vec<Vec<f32>> {
+            let tensors = committee.members.iter().flat_map(BTreeMap::values);
+            tensors.map(|tensor| tensor.flatten_all().unwrap().to_vec1().unwrap()).collect()
+        };
+        let whole = train_rhythm(&cases, &settings, None, &mut |_| {}).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("resume");
+        let kept = folder.path().join("kept");
+        train_rhythm(&cases, &settings, Some(&path), &mut |progress| {
+            if (progress.stage, progress.epoch) == (1, 1) {
+                std::fs::copy(folder.path().join("resume.1"), &kept).unwrap();
+            }
+        })
+        .unwrap();
+        std::fs::rename(&kept, folder.path().join("resume.1")).unwrap();
+        let mut epochs = 0;
+        let resumed = train_rhythm(&cases, &settings, Some(&path), &mut |_| epochs += 1).unwrap();
+        assert_eq!(epochs, 1);
+        assert_eq!(weights(&resumed), weights(&whole));
+        let other = RhythmSettings { seed: 2, ..settings };
+        let error = train_rhythm(&cases, &other, Some(&path), &mut |_| {}).unwrap_err();
+        assert!(matches!(error, FitError::Resume { .. }), "{error}");
+    }
+
+    #[test]
+    fn what_is_altered_keeps_its_shape_and_its_end() {
+        let input = &cases()[0].whole;
+        for epoch in 0..50 {
+            let (window, length) = altered(input, &mut random(1, 0, epoch));
+            assert_eq!(window.len(), WINDOW * CHANNELS);
+            assert!((input.samples() / 2..=WINDOW).contains(&length), "{length}");
+            assert!(window[length * CHANNELS..].iter().all(|value| *value == 0.0));
+            assert!(window.iter().all(|value| value.is_finite()));
+        }
+    }
 }
