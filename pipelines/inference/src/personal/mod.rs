@@ -28,7 +28,6 @@ pub use evaluate::{Coverage, PersonalFigures, evaluate};
 pub use fit::{FitError, Series, fit, series};
 pub use track::{Judgement, PersonalState};
 
-use crate::BUILTIN;
 use crate::package::{InputSpec, LoadError, Manifest, OutputSpec, Package};
 use candle_core::{DType, Device, Tensor};
 use haar_recordings::corpus::CaseId;
@@ -101,19 +100,6 @@ impl Normals {
     /// If a file is missing, or the model is none for this task and these signals.
     pub fn load(folder: &Path) -> Result<Self, LoadError> {
         Self::new(Package::load(folder)?)
-    }
-
-    /// The model that comes with Haar.
-    ///
-    /// # Errors
-    /// None that a build which passed its tests can give.
-    pub fn builtin() -> Result<Self, LoadError> {
-        for builtin in BUILTIN {
-            if Manifest::parse(builtin.manifest)?.task == TASK {
-                return Self::new(builtin.package()?);
-            }
-        }
-        Err(LoadError::Task { found: "none".into(), wanted: TASK.into() })
     }
 
     /// The model of a package.
