@@ -7,6 +7,7 @@ use crate::programs;
 use crate::ward::{
     Collector, Leaves, Live, Monitors, Site, Span, Wanted, coap_client, metric, now, until,
 };
+use haar_alarms::{Actor, Cause, Transition};
 use haar_ledger::{Snapshot, Trust, VerifierKey, open_read_only, verify};
 use haar_normalize::BUILT_IN;
 use haar_schema::{Subject, Timestamp, WindowDigest};
@@ -202,7 +203,8 @@ fn a_flipped_bit_anywhere_in_the_log_is_found() {
         found: 0,
     };
     assert!(flips.is_sound());
-    let leaves = RUN.leaves.digests.len() + RUN.leaves.flagged.len();
+    let Leaves { digests, flagged, transitions } = &RUN.leaves;
+    let leaves = digests.len() + flagged.len() + transitions.len();
     for key in ["checkpoint", "vkey"] {
         flips.row(META, key);
     }
@@ -401,6 +403,7 @@ fn run() -> Run {
     note(PATCH_ONLY, before, "temperature", 36.5);
     note(PATCH_ONLY, after, "temperature", 37.5);
     post(site.coap_port, &[(PATCH_ONLY, before, 36.5)]);
+    acknowledge_the_most_pressing(&site);
     assert!(edge.terminate().success());
     assert!(fog.terminate().success());
     let (mut fog, mut edge) = (site.fog(), site.edge());
@@ -411,6 +414,42 @@ fn run() -> Run {
     assert!(edge.terminate().success());
     assert!(fog.terminate().success());
     gather(&site, published, collector.spans())
+}
+
+/// A nurse takes on the alarm that stands first; the answer names the leaf.
+fn acknowledge_the_most_pressing(site: &Site) {
+    let open = || http_get(site.fog_admin, "/v1/alarms").unwrap().1;
+    until("an alarm sounds", || open().contains("\"active\""));
+    let alarms: Vec<serde_json::Value> = serde_json::from_str(&open()).unwrap();
+    let alarm = alarms.iter().find(|alarm| alarm["phase"] == "active").unwrap();
+    let path = format!("/v1/alarms/{}/acknowledge", alarm["alarm"].as_str().unwrap());
+    let (status, body) = http_post(site.fog_admin, &path, r#"{"by":"nurse 7"}"#).unwrap();
+    assert_eq!(status, 200, "{body}");
+    let answer: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(answer["transitions"][0]["to"], "acknowledged", "{body}");
+    assert!(answer["leaves"][0].is_u64(), "{body}");
+    // Who acts must say so, and nobody acknowledges twice.
+    assert_eq!(http_post(site.fog_admin, &path, r#"{"by":""}"#).unwrap().0, 422);
+    assert_eq!(http_post(site.fog_admin, &path, r#"{"by":"nurse 7"}"#).unwrap().0, 409);
+}
+
+#[test]
+fn an_acknowledgement_is_a_leaf() {
+    let by_nurse: Vec<&Transition> = RUN
+        .leaves
+        .transitions
+        .iter()
+        .map(|(_, step)| step)
+        .filter(|step| step.cause == Cause::Acknowledged)
+        .collect();
+    assert_eq!(by_nurse.len(), 1);
+    assert_eq!(by_nurse[0].by.as_ref().map(Actor::as_str), Some("nurse 7"));
+    let mut alarms: BTreeMap<_, u32> = BTreeMap::new();
+    for (index, step) in &RUN.leaves.transitions {
+        let next = alarms.entry(step.alarm).or_default();
+        assert_eq!(step.number, *next, "leaf {index}");
+        *next += 1;
+    }
 }
 
 /// What the stopped site left behind.

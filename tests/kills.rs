@@ -7,6 +7,7 @@
 use crate::ward::{
     Answer, Leaves, Live, Monitors, PATIENCE, Patch, Process, Site, Wanted, now, within,
 };
+use haar_alarms::Phase;
 use haar_schema::{Subject, Timestamp};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -186,6 +187,13 @@ fn check_nothing_twice(leaves: &Leaves) {
     for (index, event) in &leaves.flagged {
         let new = flagged.insert((event.window, event.revision, event.flag.clone()));
         assert!(new, "leaf {index}: a second event of the same flag");
+    }
+    // Alarms stand where the log says, whenever the fog was killed: no step is missing and none is there twice.
+    let mut alarms = BTreeMap::new();
+    for (index, step) in &leaves.transitions {
+        let (number, from) = alarms.get(&step.alarm).copied().unwrap_or((0, Phase::Inactive));
+        assert_eq!((step.number, step.from), (number, from), "leaf {index}: a step out of order");
+        alarms.insert(step.alarm, (number + 1, step.to));
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a fog has in its log: of a running one by HTTP, of a stopped one from its database.
 
 use super::http_get;
+use haar_alarms::Transition;
 use haar_ledger::{LeafKind, Snapshot, Trust, VerifierKey, fsck, open_read_only};
 use haar_schema::{FlaggedEvent, Subject, Timestamp, WindowDigest, WindowId};
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ use std::path::Path;
 pub struct Leaves {
     pub digests: Vec<(u64, WindowDigest)>,
     pub flagged: Vec<(u64, FlaggedEvent)>,
+    pub transitions: Vec<(u64, Transition)>,
 }
 
 impl Leaves {
@@ -24,12 +26,18 @@ impl Leaves {
         let mut leaves = Self::default();
         for index in 0..snapshot.size() {
             let record = snapshot.record(index).unwrap();
-            if record.kind == LeafKind::FlaggedEvent {
-                leaves.flagged.push((index, FlaggedEvent::from_json(&record.body).unwrap()));
-            } else {
-                let digest = WindowDigest::from_json(&record.body).unwrap();
-                assert_eq!(digest.revision > 0, record.kind == LeafKind::Correction);
-                leaves.digests.push((index, digest));
+            match record.kind {
+                LeafKind::FlaggedEvent => {
+                    leaves.flagged.push((index, FlaggedEvent::from_json(&record.body).unwrap()));
+                }
+                LeafKind::AlarmTransition => {
+                    leaves.transitions.push((index, Transition::from_json(&record.body).unwrap()));
+                }
+                kind => {
+                    let digest = WindowDigest::from_json(&record.body).unwrap();
+                    assert_eq!(digest.revision > 0, kind == LeafKind::Correction);
+                    leaves.digests.push((index, digest));
+                }
             }
         }
         leaves

@@ -138,6 +138,10 @@ fn content(kind: LeafKind, body: &[u8]) -> String {
         LeafKind::WindowDigest | LeafKind::Correction => {
             WindowDigest::from_json(body).ok().map(|digest| windowed(&digest))
         }
+        // Both are for people to read as they are.
+        LeafKind::AlarmTransition | LeafKind::ModelStatement => {
+            std::str::from_utf8(body).ok().map(|text| format!("{}\n", text.trim_end()))
+        }
         _ => None,
     };
     let bytes = body.len();

@@ -13,8 +13,8 @@ use haar_catalog::{EcgDescription, Pipeline, Raised};
 use haar_inference::condition::{ConditionFeatures, ConditionModel};
 use haar_inference::{BeatInput, BeatScore};
 use haar_schema::{
-    Condition, EdgeId, Features, FlaggedEvent, MAX_STRIP_SAMPLES, ModelRef, SignalId, Strip, WindowDigest,
-    WindowKey,
+    Condition, EdgeId, Features, FlaggedEvent, MAX_STRIP_SAMPLES, ModelRef, SignalId, Strip,
+    WindowDigest, WindowKey,
 };
 use haar_signals::moments::Moments;
 use std::collections::BTreeMap;

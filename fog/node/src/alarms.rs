@@ -7,7 +7,9 @@
 //! People act over HTTP. An action waits for the next epoch, and the answer is the leaf of the step it caused: who was told
 //! "acknowledged" can have it proven.
 
-use haar_alarms::{Action, Alarms, Condition, Input, OpenAlarm, RaisedFlag, StepError, Transition, Window};
+use haar_alarms::{
+    Action, Alarms, Condition, Input, OpenAlarm, RaisedFlag, StepError, Transition, Window,
+};
 use haar_dataflow::conclude::Concluded;
 use haar_schema::Timestamp;
 use haar_telemetry::{Counter, Gauge, KeyValue, Metrics, names};
@@ -93,6 +95,8 @@ pub(crate) struct Waiting {
 pub(crate) struct Steps {
     pub(crate) transitions: Vec<Transition>,
     pub(crate) waiting: Vec<Waiting>,
+    /// Nothing was seen, so nothing is to be shown anew.
+    is_idle: bool,
 }
 
 impl Warden {
@@ -103,7 +107,9 @@ impl Warden {
         let transitions = metrics.counter(&names::FOG_ALARM_TRANSITIONS);
         let standing = metrics.gauge(&names::FOG_ALARMS);
         let shown = BTreeMap::new();
-        (Self { alarms, requests, open, transitions, standing, shown }, desk)
+        let mut warden = Self { alarms, requests, open, transitions, standing, shown };
+        warden.show();
+        (warden, desk)
     }
 
     /// What actions, time and these windows, all new, make of the alarms.
@@ -112,7 +118,7 @@ impl Warden {
         now: Timestamp,
         windows: impl IntoIterator<Item = &'w Concluded>,
     ) -> Steps {
-        let mut steps = Steps::default();
+        let mut steps = Steps { is_idle: self.alarms.is_idle_at(now), ..Steps::default() };
         for Request { action, answer } in self.requests.try_iter().take(QUEUED_ACTIONS) {
             let from = steps.transitions.len();
             let taken = self.alarms.step(now, &Input::Action(action)).map(|own| {
@@ -123,6 +129,7 @@ impl Warden {
         }
         let inputs = windows.into_iter().map(|window| Input::Window(seen(window)));
         for input in inputs.chain([Input::Tick]) {
+            steps.is_idle &= input == Input::Tick;
             // Only actions can be refused.
             steps.transitions.extend(self.alarms.step(now, &input).unwrap_or_default());
         }
@@ -151,7 +158,7 @@ impl Warden {
             // Whoever asked may have gone.
             let _ = answer.send(committed);
         }
-        if !steps.transitions.is_empty() {
+        if !steps.is_idle {
             self.show();
         }
     }
@@ -187,10 +194,7 @@ fn seen(window: &Concluded) -> Window {
             .map(|event| RaisedFlag {
                 flag: event.flag.clone(),
                 priority: event.priority,
-                condition: match event.model {
-                    Some(_) => Condition::Model,
-                    None => Condition::Limit,
-                },
+                condition: Condition::of(event),
                 text: event.text.clone(),
             })
             .collect(),

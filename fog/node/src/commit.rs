@@ -19,8 +19,8 @@ use haar_dataflow::item::Lane;
 use haar_dataflow::runtime::WorkerEpoch;
 use haar_ledger::{LEAF_BYTES, LeafKind, Record};
 use haar_schema::{EdgeId, FlaggedEvent, Timestamp, WindowId};
-use sha2::{Digest, Sha256};
 use haar_telemetry::{Counter, Gauge, Histogram, KeyValue, Metrics, names, trace};
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
@@ -41,6 +41,21 @@ pub enum CommitterError {
     Random(getrandom::Error),
 }
 
+/// What a [`Committer`] works with.
+pub(crate) struct Work {
+    pub(crate) store: Arc<Store>,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) tally: Arc<Tally>,
+    /// Dataflow workers.
+    pub(crate) workers: usize,
+    /// Ids of the pipelines, by number.
+    pub(crate) pipelines: Vec<String>,
+    pub(crate) monitor: Monitor,
+    pub(crate) warden: Warden,
+    /// Signed decisions about models that are not in the log yet.
+    pub(crate) statements: Vec<Vec<u8>>,
+}
+
 pub(crate) struct Committer {
     store: Arc<Store>,
     gate: Arc<Gate>,
@@ -50,7 +65,6 @@ pub(crate) struct Committer {
     pipelines: Vec<String>,
     monitor: Monitor,
     warden: Warden,
-    /// Signed decisions about models that may not be in the log yet.
     statements: Vec<Vec<u8>>,
     instruments: Instruments,
     lanes: BTreeMap<Lane, LaneProgress>,
@@ -91,17 +105,7 @@ struct Draft {
 }
 
 impl Committer {
-    pub(crate) fn new(
-        store: Arc<Store>,
-        gate: Arc<Gate>,
-        tally: Arc<Tally>,
-        workers: usize,
-        pipelines: Vec<String>,
-        monitor: Monitor,
-        warden: Warden,
-        statements: Vec<Vec<u8>>,
-        metrics: &Metrics,
-    ) -> Self {
+    pub(crate) fn new(work: Work, metrics: &Metrics) -> Self {
         let instruments = Instruments {
             epochs: metrics.counter(&names::FOG_EPOCHS),
             windows: metrics.counter(&names::FOG_WINDOWS),
@@ -114,6 +118,7 @@ impl Committer {
             leaves: metrics.gauge(&names::FOG_LEAVES),
             log_bytes: metrics.counter(&names::FOG_LOG_BYTES),
         };
+        let Work { store, gate, tally, workers, pipelines, monitor, warden, statements } = work;
         let (lanes, early) = Default::default();
         Self {
             store,

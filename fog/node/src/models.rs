@@ -186,7 +186,7 @@ mod tests {
         let pipelines = haar_catalog::builtin();
         let models = Models::open(&ModelsConfig::default(), &pipelines).unwrap();
         let reference = models.deployments["ecg-beats"].at(0).1.live.reference().clone();
-        let mut monitor = Monitor::new(models.expected.clone(), &Metrics::new());
+        let mut monitor = Monitor::new(models.expected.clone(), &Metrics::new("haar-fog").unwrap());
         let edge: EdgeId = "edge-1".parse().unwrap();
         let mut scored = Scored::new(&reference, &edge, false);
         scored.classes = [100, 0, 0, 0, 0];

@@ -1,16 +1,16 @@
 //! Starting, running and stopping the node.
 
 use crate::alarms::Warden;
-use crate::commit::{Committer, CommitterError};
+use crate::commit::{Committer, CommitterError, Work};
 use crate::config::{Config, ConfigError};
 use crate::ingest::{Counters, EpochEnd, Gate, Ingest, QUEUED_INBOUND};
 use crate::models::{Models, ModelsError, Monitor};
 use crate::query;
 use crate::stats::{FogStats, Tally};
 use crate::store::{Store, StoreError};
+use haar_alarms::{Alarms, Policy};
 use haar_catalog::Pipeline;
 use haar_dataflow::runtime::{self, WorkerEpoch};
-use haar_alarms::{Alarms, Policy};
 use haar_ledger::{Identity, IdentityError};
 use haar_link::{BindError, LinkServer, ServeError, ServerTls};
 use haar_telemetry::{Admin, AdminError, Metrics, Readiness};
@@ -172,17 +172,17 @@ pub async fn start(
     let alarms = Alarms::restore(policy, store.alarms().map_err(StoreError::from)?)?;
     let (warden, desk) = Warden::new(alarms, &metrics);
     let statements = unrecorded(&store, models.statements)?;
-    let committer = Committer::new(
-        Arc::clone(&store),
-        Arc::clone(&gate),
-        Arc::clone(&tally),
-        config.dataflow.workers,
-        pipelines.iter().map(|pipeline| pipeline.reference().id.clone()).collect(),
-        Monitor::new(models.expected, &metrics),
+    let work = Work {
+        store: Arc::clone(&store),
+        gate: Arc::clone(&gate),
+        tally: Arc::clone(&tally),
+        workers: config.dataflow.workers,
+        pipelines: pipelines.iter().map(|pipeline| pipeline.reference().id.clone()).collect(),
+        monitor: Monitor::new(models.expected, &metrics),
         warden,
         statements,
-        &metrics,
-    );
+    };
+    let committer = Committer::new(work, &metrics);
     let readiness = Readiness::new();
     readiness.condition("dataflow").ready();
     let router =

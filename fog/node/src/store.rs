@@ -106,6 +106,9 @@ pub enum CommitError {
     Append(#[from] AppendError),
 }
 
+/// Key and value of a patient's alarms.
+pub(crate) type AlarmRow = (Vec<u8>, Vec<u8>);
+
 /// What one epoch writes.
 #[derive(Default)]
 pub(crate) struct Epoch {
@@ -181,7 +184,7 @@ impl Store {
     }
 
     /// The rows of all alarms.
-    pub(crate) fn alarms(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, redb::Error> {
+    pub(crate) fn alarms(&self) -> Result<Vec<AlarmRow>, redb::Error> {
         let table = self.db.begin_read()?.open_table(ALARMS)?;
         let rows = table.iter()?;
         rows.map(|row| row.map(|(key, row)| (key.value().to_vec(), row.value().to_vec())))

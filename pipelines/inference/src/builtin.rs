@@ -24,8 +24,7 @@ macro_rules! builtin {
 }
 
 /// The models that come with Haar, by id.
-pub const BUILTIN: &[Builtin] =
-    builtin!("condition-group", "device-faults", "ecg-beats", "sepsis");
+pub const BUILTIN: &[Builtin] = builtin!("condition-group", "device-faults", "ecg-beats", "sepsis");
 
 impl Builtin {
     /// Checked like any other model.

@@ -130,11 +130,14 @@ fn read(done: &Done<'_>) -> Result<Contents, Failure> {
     let (mut digests, mut flags, mut proof) = (Vec::new(), Vec::new(), None);
     for index in 0..snapshot.size() {
         let record = snapshot.record(index)?;
-        if record.kind != LeafKind::FlaggedEvent {
+        if matches!(record.kind, LeafKind::WindowDigest | LeafKind::Correction) {
             let digest = WindowDigest::from_json(&record.body)?;
             if done.names.contains_key(&digest.key.subject) {
                 digests.push(digest);
             }
+            continue;
+        }
+        if record.kind != LeafKind::FlaggedEvent {
             continue;
         }
         let event = FlaggedEvent::from_json(&record.body)?;

@@ -258,14 +258,15 @@ impl FaultModel {
             return Err(FaultError::Rows(rows, window.rows));
         }
         let input = Tensor::from_slice(&window.numbers, (WINDOW, FEATURES), &Device::Cpu)?;
-        let explained = integrated_gradients(std::slice::from_ref(&input), &[input.zeros_like()?], |points| {
-            let scores = self
-                .members
-                .iter()
-                .map(|member| log_odds(&member.forward(&points[0])?, kind, &rows))
-                .collect::<candle_core::Result<Vec<_>>>()?;
-            Tensor::stack(&scores, 0)?.mean(0)
-        })?;
+        let explained =
+            integrated_gradients(std::slice::from_ref(&input), &[input.zeros_like()?], |points| {
+                let scores = self
+                    .members
+                    .iter()
+                    .map(|member| log_odds(&member.forward(&points[0])?, kind, &rows))
+                    .collect::<candle_core::Result<Vec<_>>>()?;
+                Tensor::stack(&scores, 0)?.mean(0)
+            })?;
         let shares = &explained.shares[0];
         let by_feature = |at: usize| shares.iter().skip(at).step_by(FEATURES).sum();
         Ok(FaultAttribution {

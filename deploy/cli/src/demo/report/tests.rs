@@ -109,8 +109,7 @@ fn flag(key: WindowKey, name: &str, priority: Priority, strip: Option<Strip>) ->
                     value: Feature::missing(Missing::NoData),
                 },
             ],
-            model: condition: None,
-            strip
+            model: strip
                 .as_ref()
                 .map(|_| ModelRef { id: "ecg-beats".into(), sha256: "ab".repeat(32) }),
             strip,
