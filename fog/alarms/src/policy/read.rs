@@ -184,10 +184,7 @@ fn overlay(base: Policy, file: File) -> Result<Policy, Misplaced> {
 /// Of each flag that a policy names: its condition if it says so, and its rule by priority.
 type ByFlag = BTreeMap<String, (Option<Condition>, [Rule; 4])>;
 
-fn flags(
-    priorities: &[Rule; 4],
-    entries: Spanned<Vec<FlagEntry>>,
-) -> Result<ByFlag, Misplaced> {
+fn flags(priorities: &[Rule; 4], entries: Spanned<Vec<FlagEntry>>) -> Result<ByFlag, Misplaced> {
     let entries = at_most(entries, MAX_ENTRIES, "flags")?;
     let mut flags = BTreeMap::new();
     for entry in entries {
