@@ -155,6 +155,10 @@ fn flagged(event: &FlaggedEvent) -> String {
     if let Some(model) = &event.model {
         lines += &line("model", &format!("{} {}", model.id, model.sha256));
     }
+    if let Some(condition) = &event.condition {
+        let percent = f64::from(condition.per_mille) / 10.0;
+        lines += &line("group", &format!("{} ({percent:.1} %)", condition.group));
+    }
     if let Some(strip) = &event.strip {
         let (samples, hz) = (strip.samples.len(), strip.rate_millihertz.hz());
         lines += &line("strip", &format!("{samples} samples at {hz} Hz from {}", strip.start_us));
@@ -228,6 +232,7 @@ mod tests {
                 evidence("spo2.mean", Feature::missing(Missing::NoData)),
             ],
             model: None,
+            condition: None,
             strip: None,
         };
         // Snapshots lose their common indentation; the first line keeps it.

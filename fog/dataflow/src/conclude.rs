@@ -4,14 +4,17 @@
 //! the model together (design D6); the model pads its batches, so no score depends on its neighbours.
 
 use crate::aggregate::{Segments, Waveform};
+use crate::deployment::{Deployment, Scored, Step};
 use crate::item::Lane;
 use crate::operator::Report;
 use crate::rollup::{Change, Episode, Rollup};
 use crate::window::{Counts, Fired};
 use haar_catalog::{EcgDescription, Pipeline, Raised};
-use haar_inference::{BeatInput, BeatModel, BeatScore};
+use haar_inference::condition::{ConditionFeatures, ConditionModel};
+use haar_inference::{BeatInput, BeatScore};
 use haar_schema::{
-    Features, FlaggedEvent, MAX_STRIP_SAMPLES, ModelRef, SignalId, Strip, WindowDigest, WindowKey,
+    Condition, EdgeId, Features, FlaggedEvent, MAX_STRIP_SAMPLES, ModelRef, SignalId, Strip, WindowDigest,
+    WindowKey,
 };
 use haar_signals::moments::Moments;
 use std::collections::BTreeMap;
@@ -36,8 +39,8 @@ pub struct Concluded {
     pub digest: WindowDigest,
     /// The flagged events to commit.
     pub flagged: Vec<FlaggedEvent>,
-    /// How many rules could not be decided for want of a feature.
-    pub undetermined: u32,
+    /// Flags whose rule could not be decided for want of a feature.
+    pub undetermined: Vec<String>,
 }
 
 /// What a pipeline says at the end of an epoch.
@@ -55,13 +58,27 @@ pub enum Conclusion {
     Rollup(Change<Rollup>),
     /// A batch of this many beats that the model refused; their windows are concluded without it.
     Unscored(u64),
+    /// What models said, by model and edge.
+    Scored(Vec<Scored>),
 }
 
-/// Concludes the windows of a vitals pipeline, which bears this number in reports.
+/// What the windows of one pipeline are concluded with.
+#[derive(Clone)]
+pub struct Means {
+    /// The pipeline.
+    pub pipeline: Pipeline,
+    /// The number that it bears in reports.
+    pub number: usize,
+    /// The models that score its beats, if it has one.
+    pub models: Option<Deployment>,
+    /// Sorts its flags.
+    pub conditions: ConditionModel,
+}
+
+/// Concludes the windows of a vitals pipeline.
 pub fn vitals<'scope>(
     reports: StreamVec<'scope, u64, Report<Moments>>,
-    number: usize,
-    pipeline: Pipeline,
+    means: Means,
 ) -> StreamVec<'scope, u64, Conclusion> {
     reports.unary::<CapacityContainerBuilder<Vec<Conclusion>>, _, _, _>(
         Local,
@@ -73,13 +90,13 @@ pub fn vitals<'scope>(
                     for report in reports.drain(..) {
                         session.give(match report {
                             Report::Fired(fired) => {
-                                let features = pipeline.describe_vitals(&fired.series);
+                                let features = means.pipeline.describe_vitals(&fired.series);
                                 Conclusion::Window(Box::new(conclude(
-                                    &pipeline, *fired, features, None, None,
+                                    &means, *fired, features, None, None,
                                 )))
                             }
-                            Report::Holds(holds) => Conclusion::Holds(number, holds),
-                            Report::Counts(counts) => Conclusion::Counts(number, counts),
+                            Report::Holds(holds) => Conclusion::Holds(means.number, holds),
+                            Report::Counts(counts) => Conclusion::Counts(means.number, counts),
                         });
                     }
                 });
@@ -88,12 +105,10 @@ pub fn vitals<'scope>(
     )
 }
 
-/// Concludes the windows of an ECG pipeline, which bears this number in reports.
+/// Concludes the windows of an ECG pipeline.
 pub fn ecg<'scope>(
     reports: StreamVec<'scope, u64, Report<Segments>>,
-    number: usize,
-    pipeline: Pipeline,
-    model: Option<BeatModel>,
+    means: Means,
 ) -> StreamVec<'scope, u64, Conclusion> {
     reports.unary_frontier::<CapacityContainerBuilder<Vec<Conclusion>>, _, _, _>(
         Local,
@@ -114,7 +129,7 @@ pub fn ecg<'scope>(
                     let (epoch, reports) = entry.remove_entry();
                     let at_epoch = held.delayed(&epoch);
                     let mut session = output.session(&at_epoch);
-                    for conclusion in conclude_epoch(&pipeline, number, model.as_ref(), reports) {
+                    for conclusion in conclude_epoch(&means, reports) {
                         session.give(conclusion);
                     }
                 }
@@ -128,14 +143,10 @@ pub fn ecg<'scope>(
     )
 }
 
-fn conclude_epoch(
-    pipeline: &Pipeline,
-    number: usize,
-    model: Option<&BeatModel>,
-    reports: Vec<Report<Segments>>,
-) -> Vec<Conclusion> {
+fn conclude_epoch(means: &Means, reports: Vec<Report<Segments>>) -> Vec<Conclusion> {
+    let Means { pipeline, number, models, .. } = means;
     let mut conclusions = Vec::new();
-    let mut described: Vec<(Fired<Segments>, Waveform, EcgDescription)> = Vec::new();
+    let mut described: Vec<Described> = Vec::new();
     for report in reports {
         match report {
             Report::Fired(fired) => {
@@ -146,12 +157,15 @@ fn conclude_epoch(
                     described.push((*fired, waveform, description));
                 }
             }
-            Report::Holds(holds) => conclusions.push(Conclusion::Holds(number, holds)),
-            Report::Counts(counts) => conclusions.push(Conclusion::Counts(number, counts)),
+            Report::Holds(holds) => conclusions.push(Conclusion::Holds(*number, holds)),
+            Report::Counts(counts) => conclusions.push(Conclusion::Counts(*number, counts)),
         }
     }
-    if let Some(model) = model {
-        let unscored = score(pipeline, model, &mut described);
+    if let Some(models) = models {
+        let (scored, unscored) = score(pipeline, models, &mut described);
+        if !scored.is_empty() {
+            conclusions.push(Conclusion::Scored(scored));
+        }
         if unscored > 0 {
             conclusions.push(Conclusion::Unscored(unscored));
         }
@@ -159,9 +173,9 @@ fn conclude_epoch(
     for (fired, waveform, description) in described {
         let features = description.features.clone();
         let strip = || strip(&waveform, &description);
-        let model = model.map(BeatModel::reference);
+        let model = models.as_ref().map(|models| models.at(fired.end.micros()).1.live.reference());
         conclusions.push(Conclusion::Window(Box::new(conclude(
-            pipeline,
+            means,
             fired,
             features,
             model,
@@ -171,36 +185,80 @@ fn conclude_epoch(
     conclusions
 }
 
-/// Runs the epoch's beats through the model in one go; says how many it refused.
+/// Windows that fired in one epoch, with their waveform and what it is like.
+type Described = (Fired<Segments>, Waveform, EcgDescription);
+
+/// Runs the epoch's beats through the models of their time, each model in one go. Says what they said, and how
+/// many beats a live model refused.
 fn score(
     pipeline: &Pipeline,
-    model: &BeatModel,
-    described: &mut [(Fired<Segments>, Waveform, EcgDescription)],
-) -> u64 {
-    let inputs: Vec<BeatInput> = described
-        .iter()
-        .flat_map(|(_, _, description)| description.inputs.iter().flatten().cloned())
-        .collect();
-    let Ok(scores) = model.classify(&inputs) else { return inputs.len() as u64 };
-    let mut scores = scores.into_iter();
-    for (_, _, description) in described {
-        let own: Vec<Option<BeatScore>> = description
-            .inputs
-            .iter()
-            .map(|input| input.as_ref().and_then(|_| scores.next()))
-            .collect();
-        pipeline.conclude_ecg(description, &own);
+    models: &Deployment,
+    described: &mut [Described],
+) -> (Vec<Scored>, u64) {
+    let mut by_step: BTreeMap<usize, Vec<&mut Described>> = BTreeMap::new();
+    for window in described {
+        let (place, _) = models.at(window.0.end.micros());
+        by_step.entry(place).or_default().push(window);
     }
-    0
+    let (mut said, mut unscored) = (BTreeMap::new(), 0);
+    for (place, windows) in by_step {
+        let Step { live, shadow, .. } = models.step(place);
+        let inputs: Vec<BeatInput> = windows
+            .iter()
+            .flat_map(|(_, _, description)| description.inputs.iter().flatten().cloned())
+            .collect();
+        let Ok(scores) = live.classify(&inputs) else {
+            unscored += inputs.len() as u64;
+            continue;
+        };
+        let beside = shadow
+            .as_ref()
+            .and_then(|shadow| Some((shadow.reference(), shadow.classify(&inputs).ok()?)));
+        let mut at = 0;
+        for (fired, _, description) in windows {
+            let count = description.inputs.iter().flatten().count();
+            let own = &scores[at..at + count];
+            note(&mut said, live.reference(), fired, own, own, false);
+            if let Some((shadow, beside)) = &beside {
+                note(&mut said, shadow, fired, &beside[at..at + count], own, true);
+            }
+            at += count;
+            let mut own = own.iter().copied();
+            let placed: Vec<Option<BeatScore>> = description
+                .inputs
+                .iter()
+                .map(|input| input.as_ref().and_then(|_| own.next()))
+                .collect();
+            pipeline.conclude_ecg(description, &placed);
+        }
+    }
+    (said.into_values().collect(), unscored)
+}
+
+/// Counts what a model said of a window's beats, beside what the live one said.
+fn note(
+    said: &mut BTreeMap<(String, EdgeId), Scored>,
+    model: &ModelRef,
+    fired: &Fired<Segments>,
+    scores: &[BeatScore],
+    live: &[BeatScore],
+    is_shadow: bool,
+) {
+    let key = (model.sha256.clone(), fired.edge.clone());
+    let scored = said.entry(key).or_insert_with(|| Scored::new(model, &fired.edge, is_shadow));
+    for (score, live) in scores.iter().zip(live) {
+        scored.add(score, live.class);
+    }
 }
 
 fn conclude<A>(
-    pipeline: &Pipeline,
+    means: &Means,
     fired: Fired<A>,
     features: Features,
     model: Option<&ModelRef>,
     strip: Option<&dyn Fn() -> Strip>,
 ) -> Concluded {
+    let Means { pipeline, conditions, .. } = means;
     let key = WindowKey {
         edge: fired.edge,
         subject: fired.subject,
@@ -210,6 +268,10 @@ fn conclude<A>(
     };
     let id = key.id();
     let decision = pipeline.decide(&features);
+    let condition = match decision.raised.is_empty() {
+        true => None,
+        false => sort(conditions, &features),
+    };
     let flagged: Vec<FlaggedEvent> = decision
         .raised
         .into_iter()
@@ -223,6 +285,7 @@ fn conclude<A>(
             rule: raised.rule,
             evidence: raised.evidence,
             model: model.filter(|_| raised.by_model).cloned(),
+            condition: condition.clone(),
             strip: strip.map(|strip| strip()),
         })
         .collect();
@@ -230,7 +293,7 @@ fn conclude<A>(
         lane: fired.lane,
         seq: fired.seq,
         ingested_us: fired.ingested_us,
-        undetermined: decision.undetermined.len() as u32,
+        undetermined: decision.undetermined.into_iter().map(|rule| rule.flag).collect(),
         digest: WindowDigest {
             id,
             revision: fired.revision,
@@ -243,6 +306,18 @@ fn conclude<A>(
         },
         flagged,
     }
+}
+
+/// What a flagged window is probably about; `None` if the model cannot say, which is not worth losing a flag for.
+fn sort(conditions: &ConditionModel, features: &Features) -> Option<Condition> {
+    let known = ConditionFeatures::of(|name| features.get(name).and_then(|feature| feature.get()));
+    let score = *conditions.classify(&[known]).ok()?.first()?;
+    let probability = score.probabilities[score.group.index()];
+    Some(Condition {
+        group: score.group.as_str().to_owned(),
+        per_mille: (probability * 1_000.0).round() as u16,
+        model: conditions.reference().clone(),
+    })
 }
 
 fn strip(waveform: &Waveform, description: &EcgDescription) -> Strip {

@@ -3,6 +3,7 @@
 
 pub mod aggregate;
 pub mod conclude;
+pub mod deployment;
 pub mod item;
 pub mod load;
 pub mod operator;

@@ -208,7 +208,7 @@ mod tests {
                 flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
             },
             flagged: vec![],
-            undetermined: 0,
+            undetermined: Vec::new(),
         }))
     }
 

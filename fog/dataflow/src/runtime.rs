@@ -7,13 +7,14 @@
 //!
 //! Epochs end when [`Feed::end_epoch`] says so, at all workers at the same place in what was sent.
 
-use crate::conclude::{self, Concluded, Conclusion};
+use crate::conclude::{self, Concluded, Conclusion, Means};
+use crate::deployment::{Deployment, Scored};
 use crate::item::{Item, Items, Lane, Segment};
 use crate::operator::windows;
 use crate::rollup::{Change, Episode, Rollup, with_rollups};
 use crate::window::{Counts, Windowing};
+use haar_inference::condition::ConditionModel;
 use haar_catalog::{Family, Pipeline};
-use haar_inference::BeatModel;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -58,6 +59,8 @@ pub struct WorkerEpoch {
     pub counts: BTreeMap<usize, Counts>,
     /// Beats that the model refused.
     pub unscored: u64,
+    /// What models said, by model and edge.
+    pub scored: Vec<Scored>,
     /// How episodes changed. In no order: what no longer holds is to be taken off first.
     pub episodes: Vec<Change<Episode>>,
     /// How rollups changed; in no order either.
@@ -82,6 +85,9 @@ pub enum StartError {
         /// The model's id.
         model: String,
     },
+    /// The model that sorts flags.
+    #[error(transparent)]
+    Conditions(#[from] haar_inference::package::LoadError),
     /// Timely could not start.
     #[error("timely could not start its workers: {0}")]
     Timely(String),
@@ -176,7 +182,7 @@ pub fn common_pane_us(pipelines: &[Pipeline]) -> i64 {
 /// If a pipeline cannot be run, or timely does not start.
 pub fn start(
     pipelines: &[Pipeline],
-    models: &BTreeMap<String, BeatModel>,
+    models: &BTreeMap<String, Deployment>,
     workers: usize,
 ) -> Result<Runtime, StartError> {
     if workers == 0 || workers > MAX_WORKERS {
@@ -205,18 +211,19 @@ pub fn start(
 }
 
 struct Planned {
-    pipeline: Pipeline,
+    means: Means,
     windowing: Windowing,
-    model: Option<BeatModel>,
 }
 
 fn plan(
     pipelines: &[Pipeline],
-    models: &BTreeMap<String, BeatModel>,
+    models: &BTreeMap<String, Deployment>,
 ) -> Result<Vec<Planned>, StartError> {
+    let conditions = ConditionModel::builtin()?;
     pipelines
         .iter()
-        .map(|pipeline| {
+        .enumerate()
+        .map(|(number, pipeline)| {
             let id = || pipeline.reference().id.clone();
             let spec = pipeline.window();
             let windowing = Windowing::new(spec.size_us, spec.slide_us, spec.lateness_us)
@@ -228,7 +235,8 @@ fn plan(
                         StartError::Model { pipeline: id(), model: name.to_owned() }
                     })?),
                 };
-            Ok(Planned { pipeline: pipeline.clone(), windowing, model })
+            let (pipeline, conditions) = (pipeline.clone(), conditions.clone());
+            Ok(Planned { means: Means { pipeline, number, models: model, conditions }, windowing })
         })
         .collect()
 }
@@ -250,17 +258,17 @@ fn run(
         let waveform_items = waveforms.to_stream(scope);
         let concluded: Vec<_> = plan
             .iter()
-            .enumerate()
-            .map(|(number, Planned { pipeline, windowing, model })| {
+            .map(|Planned { means, windowing }| {
+                let pipeline = &means.pipeline;
                 let (name, signals) = (&pipeline.reference().id, pipeline.signals());
                 match pipeline.family() {
                     Family::Vitals => {
                         let reports = windows(scalar_items.clone(), name, *windowing, signals);
-                        conclude::vitals(reports, number, pipeline.clone())
+                        conclude::vitals(reports, means.clone())
                     }
                     Family::Ecg => {
                         let reports = windows(waveform_items.clone(), name, *windowing, signals);
-                        conclude::ecg(reports, number, pipeline.clone(), model.clone())
+                        conclude::ecg(reports, means.clone())
                     }
                 }
             })
@@ -345,6 +353,7 @@ impl WorkerEpoch {
             Conclusion::Episode(change) => self.episodes.push(change),
             Conclusion::Rollup(change) => self.rollups.push(change),
             Conclusion::Unscored(beats) => self.unscored += beats,
+            Conclusion::Scored(scored) => self.scored.extend(scored),
         }
     }
 }
@@ -366,8 +375,8 @@ mod tests {
         }
     }
 
-    fn models() -> BTreeMap<String, BeatModel> {
-        let model = BeatModel::builtin().unwrap();
-        BTreeMap::from([(model.reference().id.clone(), model)])
+    fn models() -> BTreeMap<String, Deployment> {
+        let model = haar_inference::BeatModel::builtin().unwrap();
+        BTreeMap::from([(model.reference().id.clone(), Deployment::constant(model))])
     }
 }

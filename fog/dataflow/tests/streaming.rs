@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 use haar_catalog::{Family, Pipeline, builtin};
+use haar_dataflow::deployment::Deployment;
 use haar_dataflow::item::{Items, Lane};
 use haar_dataflow::runtime::{Feed, WorkerEpoch, common_pane_us, start};
 use haar_inference::{BeatModel, BeatScore};
@@ -161,9 +162,9 @@ fn arrived(mut frames: Vec<(i64, Vec<Observation>)>) -> Vec<(i64, Vec<Observatio
     frames
 }
 
-fn models() -> BTreeMap<String, BeatModel> {
+fn models() -> BTreeMap<String, Deployment> {
     let model = BeatModel::builtin().unwrap();
-    BTreeMap::from([(model.reference().id.clone(), model)])
+    BTreeMap::from([(model.reference().id.clone(), Deployment::constant(model))])
 }
 
 /// The concluded windows: edge, number of the firing mark, canonical digest, canonical flags.

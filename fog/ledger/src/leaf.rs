@@ -44,10 +44,20 @@ pub enum LeafKind {
     FlaggedEvent = 2,
     /// A digest of a window that has one already: its revision is above zero.
     Correction = 3,
+    /// A step of an alarm: raised, acknowledged, escalated, ended and so on.
+    AlarmTransition = 4,
+    /// A decision about a model: shadow, promotion, rollback, withdrawal.
+    ModelStatement = 5,
 }
 
 impl LeafKind {
-    const ALL: [Self; 3] = [Self::WindowDigest, Self::FlaggedEvent, Self::Correction];
+    const ALL: [Self; 5] = [
+        Self::WindowDigest,
+        Self::FlaggedEvent,
+        Self::Correction,
+        Self::AlarmTransition,
+        Self::ModelStatement,
+    ];
 
     /// Its byte in a leaf.
     pub const fn byte(self) -> u8 {
@@ -65,6 +75,8 @@ impl LeafKind {
             Self::WindowDigest => "window-digest",
             Self::FlaggedEvent => "flagged-event",
             Self::Correction => "correction",
+            Self::AlarmTransition => "alarm-transition",
+            Self::ModelStatement => "model-statement",
         }
     }
 }
@@ -77,7 +89,9 @@ impl fmt::Display for LeafKind {
 
 /// The text is not the name of a [`LeafKind`].
 #[derive(Debug, thiserror::Error)]
-#[error("unknown kind of leaf; this build knows window-digest, flagged-event and correction")]
+#[error(
+    "unknown kind of leaf; this build knows window-digest, flagged-event, correction, alarm-transition and model-statement"
+)]
 pub struct UnknownKind;
 
 impl FromStr for LeafKind {

@@ -9,14 +9,17 @@
 //! An epoch that cannot be committed stops the node: whether it is on disk is not known, and the next
 //! start finds out and has the edges replay. Nothing that was not committed has been acknowledged.
 
+use crate::alarms::Warden;
 use crate::ingest::{EpochEnd, Gate, LaneEnd};
+use crate::models::Monitor;
 use crate::stats::{RecentFlag, Tally};
 use crate::store::{CommitError, Epoch, Known, Position, Store};
 use haar_dataflow::conclude::Concluded;
 use haar_dataflow::item::Lane;
 use haar_dataflow::runtime::WorkerEpoch;
 use haar_ledger::{LEAF_BYTES, LeafKind, Record};
-use haar_schema::{EdgeId, FlaggedEvent, WindowId};
+use haar_schema::{EdgeId, FlaggedEvent, Timestamp, WindowId};
+use sha2::{Digest, Sha256};
 use haar_telemetry::{Counter, Gauge, Histogram, KeyValue, Metrics, names, trace};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -45,6 +48,10 @@ pub(crate) struct Committer {
     workers: usize,
     /// Ids of the pipelines, by number.
     pipelines: Vec<String>,
+    monitor: Monitor,
+    warden: Warden,
+    /// Signed decisions about models that may not be in the log yet.
+    statements: Vec<Vec<u8>>,
     instruments: Instruments,
     lanes: BTreeMap<Lane, LaneProgress>,
     early: BTreeMap<u64, Vec<WorkerEpoch>>,
@@ -74,6 +81,8 @@ struct Instruments {
 #[derive(Default)]
 struct Draft {
     epoch: Epoch,
+    /// The windows that are new, without what became records.
+    concluded: Vec<Concluded>,
     /// Where in `epoch.records` each flagged event is.
     flagged: Vec<(usize, FlaggedEvent, i64)>,
     windows: BTreeMap<String, u64>,
@@ -88,6 +97,9 @@ impl Committer {
         tally: Arc<Tally>,
         workers: usize,
         pipelines: Vec<String>,
+        monitor: Monitor,
+        warden: Warden,
+        statements: Vec<Vec<u8>>,
         metrics: &Metrics,
     ) -> Self {
         let instruments = Instruments {
@@ -103,7 +115,19 @@ impl Committer {
             log_bytes: metrics.counter(&names::FOG_LOG_BYTES),
         };
         let (lanes, early) = Default::default();
-        Self { store, gate, tally, workers, pipelines, instruments, lanes, early }
+        Self {
+            store,
+            gate,
+            tally,
+            workers,
+            pipelines,
+            monitor,
+            warden,
+            statements,
+            instruments,
+            lanes,
+            early,
+        }
     }
 
     /// Commits until the ingest thread has ended its last epoch.
@@ -145,6 +169,14 @@ impl Committer {
         }
         self.tally.lock().revise(episodes, rollups);
         let mut draft = self.draft(windows)?;
+        draft.state(std::mem::take(&mut self.statements))?;
+        let steps = self.warden.step(now(), &draft.concluded);
+        let first_step = draft.epoch.records.len();
+        for transition in &steps.transitions {
+            let name = transition.alarm.to_bytes();
+            draft.record(LeafKind::AlarmTransition, name, transition.to_json())?;
+        }
+        draft.epoch.alarms = self.warden.take_rows();
         for lane in &end.lanes {
             if let Some(progress) = self.lanes.get(&lane.lane) {
                 let position = progress.at(lane, self.workers * self.pipelines.len());
@@ -153,7 +185,9 @@ impl Committer {
                 }
             }
         }
-        if draft.epoch.positions.is_empty() && draft.epoch.records.is_empty() {
+        let epoch = &draft.epoch;
+        if epoch.positions.is_empty() && epoch.records.is_empty() && epoch.alarms.is_empty() {
+            self.warden.committed(steps, 0);
             return Ok(());
         }
         let begun = Instant::now();
@@ -167,6 +201,7 @@ impl Committer {
             }
         }
         self.gate.acknowledge(&draft.epoch.positions);
+        self.warden.committed(steps, appended.first_index + first_step as u64);
         trace_commit(&end.lanes, appended.first_index, draft.epoch.records.len());
         self.report(&draft, appended.first_index, appended.checkpoint.note().len());
         Ok(())
@@ -192,7 +227,10 @@ impl Committer {
         }
     }
 
-    fn note_counts(&self, finished: &[WorkerEpoch]) {
+    fn note_counts(&mut self, finished: &[WorkerEpoch]) {
+        for result in finished {
+            self.monitor.note(&result.scored);
+        }
         let mut tally = self.tally.lock();
         for result in finished {
             if result.unscored > 0 {
@@ -318,7 +356,7 @@ impl LaneProgress {
 
 impl Draft {
     fn add(&mut self, window: Concluded) -> Result<(), CommitterError> {
-        let digest = window.digest;
+        let digest = &window.digest;
         let name = digest.id.to_bytes();
         let pipeline = digest.key.pipeline.clone();
         let kind = if digest.revision == 0 {
@@ -329,9 +367,19 @@ impl Draft {
             LeafKind::Correction
         };
         self.record(kind, name, digest.to_json())?;
-        for event in window.flagged {
+        for event in &window.flagged {
             let at = self.record(LeafKind::FlaggedEvent, name, event.to_json())?;
-            self.flagged.push((at, event, window.ingested_us));
+            self.flagged.push((at, event.clone(), window.ingested_us));
+        }
+        self.concluded.push(window);
+        Ok(())
+    }
+
+    /// Decisions about models, each under the SHA-256 of its note.
+    fn state(&mut self, statements: Vec<Vec<u8>>) -> Result<(), CommitterError> {
+        for note in statements {
+            let name = Sha256::digest(&note).into();
+            self.record(LeafKind::ModelStatement, name, note)?;
         }
         Ok(())
     }
@@ -347,6 +395,12 @@ impl Draft {
         self.epoch.records.push(Record { kind, name, key, body });
         Ok(self.epoch.records.len() - 1)
     }
+}
+
+/// The time by this machine's clock.
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    Timestamp::from_micros(since.map_or(0, |since| since.as_micros() as i64))
 }
 
 /// One span an edge, so that each edge's trace runs through from its batch to the leaves.

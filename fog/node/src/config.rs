@@ -19,6 +19,12 @@ pub struct Config {
     /// The pipelines and how they run.
     #[serde(default)]
     pub dataflow: DataflowConfig,
+    /// From flags to alarms.
+    #[serde(default)]
+    pub alarms: AlarmsConfig,
+    /// Which models run.
+    #[serde(default)]
+    pub models: ModelsConfig,
     /// The site log.
     #[serde(default)]
     pub log: LogConfig,
@@ -58,6 +64,24 @@ pub struct DataflowConfig {
     pub epoch_ms: u64,
     /// Files of pipeline definitions; empty (the default): the built-in ones.
     pub pipelines: Vec<PathBuf>,
+}
+
+/// From flags to alarms.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AlarmsConfig {
+    /// File with the policy: delays, latching, reminders, escalation, suppression; default none: the built-in policy.
+    pub policy: Option<PathBuf>,
+}
+
+/// Which models run.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ModelsConfig {
+    /// Folder of a model registry (`haar model`); default none: the built-in models.
+    pub registry: Option<PathBuf>,
+    /// Verifier keys of those who may decide which models run; needed with a registry.
+    pub trusted_keys: Vec<String>,
 }
 
 /// The site log.
@@ -201,6 +225,12 @@ impl Config {
         if !(1..=haar_link::MAX_CREDIT).contains(&self.link.credit_entries) {
             return value("link.credit_entries", "must be between 1 and 1048576");
         }
+        if self.models.registry.is_some() && self.models.trusted_keys.is_empty() {
+            return value(
+                "models.trusted_keys",
+                "must name who decides about models; `haar model key` makes one",
+            );
+        }
         Ok(self)
     }
 
@@ -210,6 +240,8 @@ impl Config {
             .into_iter()
             .chain(&mut self.log.key_file)
             .chain(&mut self.dataflow.pipelines)
+            .chain(&mut self.models.registry)
+            .chain(&mut self.alarms.policy)
     }
 }
 
@@ -246,6 +278,9 @@ mod tests {
             "workers",
             "epoch_ms",
             "pipelines",
+            "policy",
+            "registry",
+            "trusted_keys",
             "origin",
             "key_file",
             "log",

@@ -10,16 +10,19 @@
 //! the edges' spools. The fog tells each edge from where it would need a replay.
 #![forbid(unsafe_code)]
 
+mod alarms;
 mod commit;
 mod config;
 mod ingest;
+mod models;
 mod node;
 mod query;
 mod stats;
 mod store;
 
 pub use config::{
-    AdminConfig, Config, ConfigError, DataflowConfig, LinkConfig, LogConfig, TelemetryConfig,
+    AdminConfig, AlarmsConfig, Config, ConfigError, DataflowConfig, LinkConfig, LogConfig,
+    ModelsConfig, TelemetryConfig,
 };
 pub use node::{RunError, Running, StartError, run, start};
 pub use stats::{FogStats, RecentFlag};

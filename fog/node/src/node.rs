@@ -1,18 +1,20 @@
 //! Starting, running and stopping the node.
 
+use crate::alarms::Warden;
 use crate::commit::{Committer, CommitterError};
 use crate::config::{Config, ConfigError};
 use crate::ingest::{Counters, EpochEnd, Gate, Ingest, QUEUED_INBOUND};
+use crate::models::{Models, ModelsError, Monitor};
 use crate::query;
 use crate::stats::{FogStats, Tally};
 use crate::store::{Store, StoreError};
 use haar_catalog::Pipeline;
 use haar_dataflow::runtime::{self, WorkerEpoch};
-use haar_inference::BeatModel;
+use haar_alarms::{Alarms, Policy};
 use haar_ledger::{Identity, IdentityError};
 use haar_link::{BindError, LinkServer, ServeError, ServerTls};
 use haar_telemetry::{Admin, AdminError, Metrics, Readiness};
-use std::collections::BTreeMap;
+use sha2::{Digest, Sha256};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -43,9 +45,18 @@ pub enum StartError {
     /// A pipeline definition; the text points at each mistake.
     #[error("{0}")]
     Pipeline(haar_catalog::Diagnostics),
-    /// The built-in model.
+    /// The models, or who decided about them.
     #[error(transparent)]
-    Model(#[from] haar_inference::LoadError),
+    Models(#[from] ModelsError),
+    /// The policy of alarms.
+    #[error(transparent)]
+    Policy(#[from] haar_alarms::PolicyError),
+    /// What was kept of alarms.
+    #[error(transparent)]
+    Alarms(#[from] haar_alarms::RestoreError),
+    /// The site log, when it was looked at for decisions about models.
+    #[error(transparent)]
+    Log(#[from] haar_ledger::ReadError),
     /// The log's key.
     #[error(transparent)]
     Identity(#[from] IdentityError),
@@ -130,7 +141,8 @@ pub async fn start(
 ) -> Result<Running, StartError> {
     let config = config.checked()?;
     let pipelines = pipelines(&config.dataflow.pipelines)?;
-    let models = models(&pipelines)?;
+    let models = Models::open(&config.models, &pipelines)?;
+    let policy = policy(config.alarms.policy.as_deref())?;
     let tls = ServerTls {
         ca_pem: read(&config.link.ca_file)?,
         cert_pem: read(&config.link.cert_file)?,
@@ -142,7 +154,7 @@ pub async fn start(
     let link = LinkServer::bind(config.link.listen, tls).await?;
     let admin = Admin::bind(config.admin.listen).await?;
     let (link_addr, admin_addr) = (link.local_addr(), admin.local_addr());
-    let runtime = runtime::start(&pipelines, &models, config.dataflow.workers)?;
+    let runtime = runtime::start(&pipelines, &models.deployments, config.dataflow.workers)?;
 
     let tally = Arc::new(Tally::new());
     let (inbound, inbound_receiver) = tokio::sync::mpsc::channel(QUEUED_INBOUND);
@@ -157,18 +169,24 @@ pub async fn start(
         tally: Arc::clone(&tally),
         counters: Counters::new(&metrics),
     };
+    let alarms = Alarms::restore(policy, store.alarms().map_err(StoreError::from)?)?;
+    let (warden, desk) = Warden::new(alarms, &metrics);
+    let statements = unrecorded(&store, models.statements)?;
     let committer = Committer::new(
         Arc::clone(&store),
         Arc::clone(&gate),
         Arc::clone(&tally),
         config.dataflow.workers,
         pipelines.iter().map(|pipeline| pipeline.reference().id.clone()).collect(),
+        Monitor::new(models.expected, &metrics),
+        warden,
+        statements,
         &metrics,
     );
     let readiness = Readiness::new();
     readiness.condition("dataflow").ready();
     let router =
-        Admin::router(&metrics, &readiness).merge(query::router(store, Arc::clone(&tally)));
+        Admin::router(&metrics, &readiness).merge(query::router(store, Arc::clone(&tally), desk));
     let (last_batch, drained) = (CancellationToken::new(), CancellationToken::new());
     let ingest_stop = last_batch.clone();
     let handle = tokio::runtime::Handle::current();
@@ -254,6 +272,24 @@ fn commit_thread(
     })
 }
 
+/// The decisions that are not leaves of the log yet.
+fn unrecorded(store: &Store, statements: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>, StartError> {
+    let mut left = Vec::new();
+    for note in statements {
+        let name: [u8; 32] = Sha256::digest(&note).into();
+        if store.log().find(&name)?.is_empty() {
+            left.push(note);
+        }
+    }
+    Ok(left)
+}
+
+fn policy(path: Option<&Path>) -> Result<Policy, StartError> {
+    let Some(path) = path else { return Ok(Policy::default()) };
+    let text = String::from_utf8_lossy(&read(path)?).into_owned();
+    Ok(Policy::parse(&path.display().to_string(), &text)?)
+}
+
 fn read(path: &Path) -> Result<Vec<u8>, StartError> {
     std::fs::read(path).map_err(|error| StartError::File { path: path.to_owned(), error })
 }
@@ -270,15 +306,6 @@ fn pipelines(files: &[PathBuf]) -> Result<Vec<Pipeline>, StartError> {
             Pipeline::parse(&path.display().to_string(), &text).map_err(StartError::Pipeline)
         })
         .collect()
-}
-
-fn models(pipelines: &[Pipeline]) -> Result<BTreeMap<String, BeatModel>, StartError> {
-    let mut models = BTreeMap::new();
-    if pipelines.iter().any(|pipeline| pipeline.model().is_some()) {
-        let model = BeatModel::builtin()?;
-        models.insert(model.reference().id.clone(), model);
-    }
-    Ok(models)
 }
 
 /// The log's key: as configured, or made on the first start.

@@ -4,11 +4,13 @@
 //! One redb file, [`DATABASE_FILE`]. Beside the tables of `haar-ledger`:
 //! - `fog.meta`: `format` → u64 1.
 //! - `fog.positions`: edge id → incarnation \[16\] | durable through u64 | keep from u64, little-endian.
+//! - `fog.alarms`: subject \[16\] or nothing → the row of `haar-alarms`.
 //! - `fog.windows`: window id \[32\] → revision u32, little-endian | SHA-256 of the inputs \[32\].
 //!
 //! Leaves, positions and windows of an epoch are written in one transaction (design D1, D2): after a
 //! crash either all of an epoch is there, and its edges are told so, or none, and it is computed again.
 
+use haar_alarms::ChangedRow;
 use haar_ledger::{AppendError, Appended, Identity, OpenError as LogError, Record, SiteLog};
 use haar_schema::{EdgeId, WindowId};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
@@ -22,6 +24,7 @@ pub const DATABASE_FILE: &str = "fog.redb";
 const META: TableDefinition<&str, u64> = TableDefinition::new("fog.meta");
 const POSITIONS: TableDefinition<&str, [u8; 32]> = TableDefinition::new("fog.positions");
 const WINDOWS: TableDefinition<[u8; 32], [u8; 36]> = TableDefinition::new("fog.windows");
+const ALARMS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("fog.alarms");
 const FORMAT: u64 = 1;
 
 /// How far the lane of one edge has come.
@@ -109,6 +112,7 @@ pub(crate) struct Epoch {
     pub(crate) records: Vec<Record>,
     pub(crate) windows: Vec<(WindowId, Known)>,
     pub(crate) positions: Vec<(EdgeId, Position)>,
+    pub(crate) alarms: Vec<ChangedRow>,
 }
 
 pub(crate) struct Store {
@@ -144,6 +148,7 @@ impl Store {
             }
             tx.open_table(POSITIONS).map_err(redb::Error::from)?;
             tx.open_table(WINDOWS).map_err(redb::Error::from)?;
+            tx.open_table(ALARMS).map_err(redb::Error::from)?;
         }
         tx.commit().map_err(redb::Error::from)?;
         let log = SiteLog::open(Arc::clone(&db), identity)?;
@@ -175,6 +180,15 @@ impl Store {
             .collect()
     }
 
+    /// The rows of all alarms.
+    pub(crate) fn alarms(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, redb::Error> {
+        let table = self.db.begin_read()?.open_table(ALARMS)?;
+        let rows = table.iter()?;
+        rows.map(|row| row.map(|(key, row)| (key.value().to_vec(), row.value().to_vec())))
+            .collect::<Result<_, _>>()
+            .map_err(Into::into)
+    }
+
     /// Writes an epoch in one durable transaction.
     pub(crate) fn commit(&self, epoch: &Epoch) -> Result<Appended, CommitError> {
         let tx = self.db.begin_write().map_err(redb::Error::from)?;
@@ -190,6 +204,14 @@ impl Store {
             let mut positions = tx.open_table(POSITIONS).map_err(redb::Error::from)?;
             for (edge, position) in &epoch.positions {
                 positions.insert(edge.as_str(), encode(position)).map_err(redb::Error::from)?;
+            }
+            let mut alarms = tx.open_table(ALARMS).map_err(redb::Error::from)?;
+            for (key, row) in &epoch.alarms {
+                match row {
+                    Some(row) => alarms.insert(key.as_slice(), row.as_slice()),
+                    None => alarms.remove(key.as_slice()),
+                }
+                .map_err(redb::Error::from)?;
             }
         }
         tx.commit().map_err(redb::Error::from)?;
@@ -235,12 +257,16 @@ mod tests {
                 records: vec![],
                 windows: vec![(id, known)],
                 positions: vec![(edge.clone(), position)],
+                alarms: vec![(vec![1], Some(vec![2, 3]))],
             };
             store.commit(&epoch).unwrap();
         }
         let store = Store::open(dir.path(), identity()).unwrap();
         assert_eq!(store.position(&edge).unwrap(), Some(position));
         assert_eq!(store.known(&[id]).unwrap(), [Some(known)]);
+        assert_eq!(store.alarms().unwrap(), [(vec![1], vec![2, 3])]);
+        store.commit(&Epoch { alarms: vec![(vec![1], None)], ..Epoch::default() }).unwrap();
+        assert!(store.alarms().unwrap().is_empty());
         drop(store);
         let other = Identity::generate("haar.test/site", [8; 32]).unwrap();
         assert!(matches!(Store::open(dir.path(), other), Err(StoreError::Log(_))));

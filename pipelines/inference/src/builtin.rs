@@ -24,7 +24,7 @@ macro_rules! builtin {
 }
 
 /// The models that come with Haar, by id.
-pub const BUILTIN: &[Builtin] = builtin!("condition-group");
+pub const BUILTIN: &[Builtin] = builtin!("condition-group", "ecg-beats");
 
 impl Builtin {
     /// Checked like any other model.

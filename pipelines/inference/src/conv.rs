@@ -102,7 +102,17 @@ pub fn dense(x: &Tensor, weight: &Tensor, bias: &Tensor, relu: bool) -> Result<T
     convolve(&x.unsqueeze(0)?, &weight.unsqueeze(2)?, bias, stride)?.squeeze(0)
 }
 
+/// The mean over the length: batch × length × channels to batch × channels.
+///
+/// # Errors
+/// If it is not f32 with three extents, or the length is 0.
+pub fn mean_over_length(x: &Tensor) -> Result<Tensor> {
+    x.contiguous()?.apply_op1(MeanOverLength)
+}
+
 struct Learned(Stride);
+
+struct MeanOverLength;
 
 impl CustomOp1 for Convolution {
     fn name(&self) -> &'static str {
@@ -121,6 +131,33 @@ impl CustomOp1 for Convolution {
         let sizes = shape.sizes(x.shape())?;
         let gradient = rectified(sizes, out, gradient)?;
         Ok(Some(by_input(sizes, &gradient, backward, x.shape())?))
+    }
+}
+
+impl CustomOp1 for MeanOverLength {
+    fn name(&self) -> &'static str {
+        "mean over length"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (batch, length, channels) = layout.shape().dims3()?;
+        if length * channels == 0 {
+            bail!("{:?} (batch, length, channels) has no mean over its length", layout.shape());
+        }
+        let mut out = vec![0.0; batch * channels];
+        let each = values(x, layout)?.chunks_exact(length * channels);
+        for (means, x) in out.chunks_exact_mut(channels).zip(each) {
+            for row in x.chunks_exact(channels) {
+                means.iter_mut().zip(row).for_each(|(mean, value)| *mean += value);
+            }
+            means.iter_mut().for_each(|mean| *mean /= length as f32);
+        }
+        Ok((CpuStorage::F32(out), (batch, channels).into()))
+    }
+
+    fn bwd(&self, x: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
+        let length = x.dim(1)? as f64;
+        Ok(Some((gradient.unsqueeze(1)? / length)?.broadcast_as(x.shape())?.contiguous()?))
     }
 }
 
@@ -462,6 +499,22 @@ mod tests {
             assert!((a - b).abs() < 1e-4);
         }
         assert_eq!(list(&dense(&x, &weight, &bias, true).unwrap()), list(&ours));
+    }
+
+    #[test]
+    fn the_mean_is_candles() {
+        let x = Var::from_tensor(&random(1, (3, 7, 5))).unwrap();
+        let weigh = random(2, (3, 5));
+        let (ours, theirs) = (mean_over_length(&x).unwrap(), x.mean(1).unwrap());
+        let gradient = |mean: &Tensor| {
+            let gradients = (mean * &weigh).unwrap().sum_all().unwrap().backward().unwrap();
+            list(gradients.get(&x).unwrap())
+        };
+        let pairs = list(&ours).into_iter().zip(list(&theirs));
+        for (a, b) in pairs.chain(gradient(&ours).into_iter().zip(gradient(&theirs))) {
+            assert!((a - b).abs() < 1e-6);
+        }
+        assert!(mean_over_length(&random(1, (3, 0, 5))).is_err());
     }
 
     #[test]

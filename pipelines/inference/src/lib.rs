@@ -1,15 +1,11 @@
 //! Models on candle: what they are, how they are loaded, asked, explained and trained.
 //!
-//! There is one model so far: [`BeatModel`] puts each heart beat of a single-lead ECG into one of the
-//! five AAMI classes ([`BeatClass`]). Its input is made by [`beat_inputs`] from one window of samples
-//! and the R peaks found in it; nothing outside the window is looked at.
+//! - [`beats`]: each heart beat of an ECG in one of the five AAMI classes.
+//! - [`condition`]: what a flagged window is about.
 //!
 //! # A model
-//! Two files in one folder: `manifest.toml` ([`Manifest`]: what goes in and in which unit, what
-//! comes out, what it was trained on, how well it did on patients it had not seen) and
-//! `weights.safetensors`. The manifest holds the SHA-256 of the weights, and a model's name in digests
-//! ([`haar_schema::ModelRef`]) holds the SHA-256 of the manifest, so one hash settles both. Loading
-//! refuses whatever does not fit: hash, shapes, units, classes.
+//! A committee of networks in one folder, with its manifest, its lineage and a card: [`package`]. Loading refuses
+//! whatever does not fit: hash, shapes, units, classes.
 //!
 //! # Threads
 //! Everything runs on the calling thread. candle asks `RAYON_NUM_THREADS` at every matrix product and
@@ -19,7 +15,7 @@
 //!
 //! # Determinism
 //! On one machine a beat's score is a function of its input and the weights, bit for bit: every
-//! network call has the same padded batch shape ([`BATCH`]), and rows of a product do not mix. Another
+//! element of our own products ([`Convolution`]) is one sum in one order, and rows do not mix. Another
 //! processor may choose another kernel and differ in the last bits; digests decide sameness on
 //! inputs and model hash, not on raw scores. Training is a function of data, settings and seed on one machine.
 //!
@@ -27,40 +23,29 @@
 //! Scores are decision support, measured on the data that the manifest names. No medical device.
 #![forbid(unsafe_code)]
 
-mod attribution;
+pub mod beats;
 mod builtin;
-mod class;
 pub mod condition;
-mod confusion;
 mod conv;
 pub mod explain;
 pub mod faults;
-mod input;
-mod manifest;
-mod model;
-mod network;
 pub mod package;
 mod product;
 pub mod registry;
 pub mod rhythm;
 pub mod sepsis;
 pub mod statistics;
-pub mod train;
 pub mod training;
 pub mod trees;
 
-pub use attribution::{Attribution, MAX_ATTRIBUTION_STEPS};
+pub use beats::{
+    BeatClass, BeatInput, BeatModel, BeatScore, ClassifyError, beat_inputs, beat_inputs_of_leads,
+};
 pub use builtin::{BUILTIN, Builtin};
-pub use class::BeatClass;
-pub use confusion::{ClassMetrics, Confusion};
-pub use conv::{Convolution, Stride, convolve, dense};
-pub use input::{
-    BeatInput, CHANNELS, MAX_WINDOW_SAMPLES, RR_FEATURES, RR_NAMES, SEGMENT_BEFORE, SEGMENT_RATE,
-    SEGMENT_SAMPLES, beat_inputs,
-};
-pub use manifest::{
-    InputSpec, MAX_MANIFEST_BYTES, Manifest, ManifestError, Metrics, Source, TrainingData,
-    TrainingRun, WeightsFile,
-};
-pub(crate) use model::on_the_calling_thread;
-pub use model::{BATCH, BeatModel, BeatScore, ClassifyError, LoadError, MAX_WEIGHTS_BYTES};
+pub use conv::{Convolution, Stride, convolve, dense, mean_over_length};
+pub use package::LoadError;
+
+/// Keeps candle's matrix products on the calling thread, in this whole process: see the crate's head.
+pub(crate) fn on_the_calling_thread() {
+    gemm::set_threading_threshold(usize::MAX);
+}

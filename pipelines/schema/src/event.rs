@@ -289,6 +289,17 @@ pub struct Strip {
     pub beats: Vec<Beat>,
 }
 
+/// What a flagged window is probably about. It sorts; it raises and withholds nothing.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Condition {
+    /// The group: `rhythm`, `respiratory`, `infection`, `metabolic`, `haemodynamic` or `device`.
+    pub group: String,
+    /// Its probability by the model, in per mille.
+    pub per_mille: u16,
+    /// The model that says so.
+    pub model: ModelRef,
+}
+
 /// A window in which a rule of its pipeline held.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct FlaggedEvent {
@@ -310,6 +321,9 @@ pub struct FlaggedEvent {
     pub evidence: Vec<Evidence>,
     /// The model whose scores the rule read, if it did.
     pub model: Option<ModelRef>,
+    /// What the window is probably about, so that flags can be sorted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub condition: Option<Condition>,
     /// The waveform behind it, if the pipeline has one.
     pub strip: Option<Strip>,
 }

@@ -23,7 +23,7 @@ mod time;
 
 pub use entry::{DecodeError, ENTRY_VERSION, Entry, MAX_ENTRY_BYTES, Mark, MarkKind};
 pub use event::{
-    Beat, Evidence, Feature, Features, FlaggedEvent, InputsDigest, MAX_STRIP_SAMPLES, Missing,
+    Beat, Condition, Evidence, Feature, Features, FlaggedEvent, InputsDigest, MAX_STRIP_SAMPLES, Missing,
     ModelRef, PipelineRef, Priority, Strip, WindowDigest, WindowId, WindowKey, quantise,
 };
 pub use ids::{DeviceId, EdgeId, IdError, MAX_ID_BYTES, Subject};

@@ -8,6 +8,7 @@
 //! - [`respiration`]: its rate from impedance, PPG and ECG.
 //! - [`scores`]: qSOFA, MEWS, shock index, PEWS.
 //! - [`moments`]: mean, deviation, extremes and slope of a scalar series, mergeable.
+//! - [`motion`]: activity, posture and falls from an accelerometer; dwell per zone.
 //! - [`trend`]: trend, variability and missingness of a vital measured now and then.
 //!
 //! Samples are `f32` slices in which NaN means "no sample here". Nothing reads a clock, does I/O or
@@ -18,8 +19,9 @@ pub mod cgm;
 pub mod ecg;
 pub mod lomb;
 pub mod moments;
+pub mod motion;
 pub mod news2;
 pub mod ppg;
 pub mod respiration;
-pub mod trend;
 pub mod scores;
+pub mod trend;

@@ -10,10 +10,12 @@
 //! is samples × frequencies multiplications and no trigonometry. The error of turning grows with the number
 //! of steps and is below 10⁻¹⁰ of the phase over [`MAX_FREQUENCIES`].
 
+use pulp::{Simd, WithSimd};
+
 /// The longest grid: more are cut off.
 pub const MAX_FREQUENCIES: usize = 16_384;
 
-/// Sums are kept in so many parts, which the processor adds side by side.
+/// Sums are kept in so many parts, which the processor adds side by side: the widest register's.
 const LANES: usize = 8;
 
 /// A determinant below this share of N² is that of a fit that the samples do not settle.
@@ -46,23 +48,20 @@ pub fn lomb_scargle(times_s: &[f64], values: &[f64], grid: Grid) -> Vec<f64> {
         .filter(|(time, value)| time.is_finite() && value.is_finite())
         .collect();
     let Some((origin, _)) = samples.first().copied() else { return Vec::new() };
-    let n = samples.len() as f64;
+    let mut powers = vec![0.0; grid.count.min(MAX_FREQUENCIES)];
     let mut phasors = Phasors::new(&samples, origin, grid);
-    (0..grid.count.min(MAX_FREQUENCIES)).map(|_| phasors.step().power(n)).collect()
+    pulp::Arch::new().dispatch(Fill { phasors: &mut phasors, powers: &mut powers });
+    powers
 }
 
-/// For every sample cosine and sine of its phase, those of one step, and its value; in rows of [`LANES`].
+/// For every sample cosine and sine of its phase, those of one step, and its value.
 struct Phasors {
-    rows: Vec<Row>,
-}
-
-#[derive(Clone, Copy, Default)]
-struct Row {
-    cos: [f64; LANES],
-    sin: [f64; LANES],
-    step_cos: [f64; LANES],
-    step_sin: [f64; LANES],
-    value: [f64; LANES],
+    samples: f64,
+    cos: Vec<f64>,
+    sin: Vec<f64>,
+    step_cos: Vec<f64>,
+    step_sin: Vec<f64>,
+    value: Vec<f64>,
 }
 
 /// Over all samples: Σcos², Σcos·sin, Σvalue·cos, Σvalue·sin.
@@ -76,39 +75,71 @@ struct Sums {
 impl Phasors {
     fn new(samples: &[(f64, f64)], origin: f64, grid: Grid) -> Self {
         // Lanes without a sample stay zero, and add nothing.
-        let mut rows = vec![Row::default(); samples.len().div_ceil(LANES)];
+        let zeros = vec![0.0; samples.len().next_multiple_of(LANES)];
+        let mut phasors = Self {
+            samples: samples.len() as f64,
+            cos: zeros.clone(),
+            sin: zeros.clone(),
+            step_cos: zeros.clone(),
+            step_sin: zeros.clone(),
+            value: zeros,
+        };
         for (index, (time, value)) in samples.iter().enumerate() {
-            let (row, lane) = (&mut rows[index / LANES], index % LANES);
             let turn = std::f64::consts::TAU * (time - origin);
-            (row.sin[lane], row.cos[lane]) = (turn * grid.first_hz).sin_cos();
-            (row.step_sin[lane], row.step_cos[lane]) = (turn * grid.step_hz).sin_cos();
-            row.value[lane] = *value;
+            (phasors.sin[index], phasors.cos[index]) = (turn * grid.first_hz).sin_cos();
+            (phasors.step_sin[index], phasors.step_cos[index]) = (turn * grid.step_hz).sin_cos();
+            phasors.value[index] = *value;
         }
-        Self { rows }
+        phasors
     }
 
     /// The sums at this frequency; turns all phasors to the next.
-    fn step(&mut self) -> Sums {
-        let mut cos_cos = [0.0; LANES];
-        let mut cos_sin = [0.0; LANES];
-        let mut value_cos = [0.0; LANES];
-        let mut value_sin = [0.0; LANES];
-        for row in &mut self.rows {
-            for lane in 0..LANES {
-                let (cos, sin) = (row.cos[lane], row.sin[lane]);
-                cos_cos[lane] += cos * cos;
-                cos_sin[lane] += cos * sin;
-                value_cos[lane] += row.value[lane] * cos;
-                value_sin[lane] += row.value[lane] * sin;
-                row.cos[lane] = cos * row.step_cos[lane] - sin * row.step_sin[lane];
-                row.sin[lane] = sin * row.step_cos[lane] + cos * row.step_sin[lane];
+    ///
+    /// Sample i is added to part i modulo [`LANES`] in order of i, whatever the width of the processor's
+    /// registers, so that the sums are the same to the bit on all.
+    #[inline(always)]
+    fn step<S: Simd>(&mut self, simd: S) -> Sums {
+        let cos = S::as_mut_simd_f64s(&mut self.cos).0;
+        let sin = S::as_mut_simd_f64s(&mut self.sin).0;
+        let step_cos = S::as_simd_f64s(&self.step_cos).0;
+        let step_sin = S::as_simd_f64s(&self.step_sin).0;
+        let value = S::as_simd_f64s(&self.value).0;
+        let mut parts = [[0.0; LANES]; 4];
+        let registers = (LANES / S::F64_LANES).max(1);
+        for first in 0..registers {
+            let mut sums = [simd.splat_f64s(0.0); 4];
+            let rows = cos.iter_mut().zip(sin.iter_mut()).zip(step_cos).zip(step_sin).zip(value);
+            for ((((cos, sin), step_cos), step_sin), value) in rows.skip(first).step_by(registers) {
+                let (c, s) = (*cos, *sin);
+                sums[0] = simd.add_f64s(sums[0], simd.mul_f64s(c, c));
+                sums[1] = simd.add_f64s(sums[1], simd.mul_f64s(c, s));
+                sums[2] = simd.add_f64s(sums[2], simd.mul_f64s(*value, c));
+                sums[3] = simd.add_f64s(sums[3], simd.mul_f64s(*value, s));
+                *cos = simd.sub_f64s(simd.mul_f64s(c, *step_cos), simd.mul_f64s(s, *step_sin));
+                *sin = simd.add_f64s(simd.mul_f64s(s, *step_cos), simd.mul_f64s(c, *step_sin));
+            }
+            for (parts, sum) in parts.iter_mut().zip(sums) {
+                S::as_mut_simd_f64s(parts).0[first] = sum;
             }
         }
-        Sums {
-            cos_cos: cos_cos.iter().sum(),
-            cos_sin: cos_sin.iter().sum(),
-            value_cos: value_cos.iter().sum(),
-            value_sin: value_sin.iter().sum(),
+        let [cos_cos, cos_sin, value_cos, value_sin] = parts.map(|parts| parts.iter().sum());
+        Sums { cos_cos, cos_sin, value_cos, value_sin }
+    }
+}
+
+/// Fills in the powers, compiled for each kind of processor.
+struct Fill<'a> {
+    phasors: &'a mut Phasors,
+    powers: &'a mut [f64],
+}
+
+impl WithSimd for Fill<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        for power in self.powers {
+            *power = self.phasors.step(simd).power(self.phasors.samples);
         }
     }
 }

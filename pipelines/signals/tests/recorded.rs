@@ -5,7 +5,10 @@ use std::path::PathBuf;
 
 use haar_recordings::wfdb::{Record, find_records, read_annotations};
 use haar_schema::SampleRate;
-use haar_signals::ecg::{Matches, RrSeries, coverage, detect_r_peaks, match_beats, quality};
+use haar_signals::ecg::{
+    Detector, Matches, RrSeries, coverage, detect_r_peaks, detect_r_peaks_in_pair, match_beats,
+    quality,
+};
 
 fn data(folder: &str) -> PathBuf {
     let root = std::env::var_os("HAAR_DATA")
@@ -50,8 +53,8 @@ fn evaluate(folder: &str, slice_s: Option<usize>) -> Matches {
 #[test]
 fn recorded_qrs_of_whole_records() {
     let matches = evaluate("mitdb", None);
-    assert!(matches.sensitivity().unwrap() >= 0.99, "{matches:?}");
-    assert!(matches.ppv().unwrap() >= 0.99, "{matches:?}");
+    assert!(matches.sensitivity().unwrap() >= 0.997, "{matches:?}");
+    assert!(matches.ppv().unwrap() >= 0.997, "{matches:?}");
 }
 
 #[test]
@@ -59,6 +62,69 @@ fn recorded_qrs_of_half_minutes() {
     let matches = evaluate("mitdb", Some(30));
     assert!(matches.sensitivity().unwrap() >= 0.99, "{matches:?}");
     assert!(matches.ppv().unwrap() >= 0.99, "{matches:?}");
+}
+
+/// Frame lengths that follow each other without a pattern, from one sample to three thousand.
+fn frames(mv: &[f32], seed: u32) -> impl Iterator<Item = &[f32]> {
+    let (mut rest, mut state) = (mv, seed);
+    std::iter::from_fn(move || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let (frame, after) = rest.split_at((1 + state as usize % 3_000).min(rest.len()));
+        rest = after;
+        (!frame.is_empty()).then_some(frame)
+    })
+}
+
+#[test]
+fn recorded_peaks_do_not_depend_on_frames() {
+    for (seed, path) in (1..).zip(find_records(data("mitdb")).unwrap()) {
+        let record = Record::open(&path).unwrap();
+        let (mv, rate) = lead(&record);
+        let mut mv = mv.to_vec();
+        // Lead off for twenty seconds, on the rail for ten, and every seventh sample lost for five.
+        mv[100_000..107_200].fill(f32::NAN);
+        mv[200_000..203_600].fill(-5.12);
+        mv[300_000..301_800].iter_mut().step_by(7).for_each(|value| *value = f32::NAN);
+        let mut detector = Detector::new(rate);
+        let mut peaks: Vec<usize> = Vec::new();
+        let mut taken = 0;
+        for frame in frames(&mv, seed) {
+            peaks.extend(detector.push(frame));
+            taken += frame.len();
+            let settled = detector.settled();
+            assert!(peaks.last().is_none_or(|peak| *peak < taken));
+            assert!(taken as f64 - settled as f64 <= haar_signals::ecg::DELAY_S_MAX * rate.hz());
+        }
+        peaks.extend(detector.finish());
+        assert_eq!(peaks, detect_r_peaks(&mv, rate), "{}", record.header.name);
+        assert!(!peaks.iter().any(|peak| (100_000..107_200).contains(peak)));
+    }
+}
+
+#[test]
+fn recorded_second_lead_helps_where_the_first_is_off() {
+    // The first lead is off every other half minute.
+    let (mut one, mut pair) = (Matches::default(), Matches::default());
+    for path in find_records(data("mitdb")).unwrap() {
+        let record = Record::open(&path).unwrap();
+        let (mv, rate) = lead(&record);
+        let mut first = mv.to_vec();
+        let half_minute = (30.0 * rate.hz()) as usize;
+        first.chunks_mut(half_minute).skip(1).step_by(2).for_each(|part| part.fill(f32::NAN));
+        let reference: Vec<usize> = read_annotations(path.with_extension("atr"))
+            .unwrap()
+            .iter()
+            .filter(|annotation| annotation.is_beat())
+            .map(|annotation| annotation.sample as usize)
+            .collect();
+        let tolerance = (0.15 * rate.hz()) as usize;
+        one += match_beats(&reference, &detect_r_peaks(&first, rate), tolerance);
+        let peaks = detect_r_peaks_in_pair([&first, &record.signals[1]], rate);
+        pair += match_beats(&reference, &peaks, tolerance);
+    }
+    println!("{one:?} {pair:?}");
+    assert!(one.sensitivity().unwrap() < 0.52);
+    assert!(pair.sensitivity().unwrap() > 0.97 && pair.ppv().unwrap() > 0.97, "{pair:?}");
 }
 
 #[test]

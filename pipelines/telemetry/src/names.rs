@@ -40,6 +40,18 @@ pub mod label {
     pub const FLAG: &str = "flag";
     /// A flag's priority.
     pub const PRIORITY: &str = "priority";
+    /// A model: its id and the beginning of its hash.
+    pub const MODEL: &str = "model";
+    /// What a model is doing: `live` or `shadow`.
+    pub const ROLE: &str = "role";
+    /// A class that a model predicted.
+    pub const CLASS: &str = "class";
+    /// Where an alarm stands, such as `active` or `acknowledged`.
+    pub const STATE: &str = "state";
+    /// Why an alarm took a step.
+    pub const CAUSE: &str = "cause";
+    /// The id of an edge.
+    pub const EDGE: &str = "edge";
 }
 
 /// Names of spans.
@@ -116,6 +128,11 @@ metrics! {
     FOG_EPOCH_SECONDS Histogram "haar_fog_epoch_seconds" "s" [] LATENCY_S, "From an epoch's end until it is committed.";
     FOG_INGEST_TO_FLAG_SECONDS Histogram "haar_fog_ingest_to_flag_seconds" "s" [] LATENCY_S, "From the ingest time of the reading that closed a window to its flag's commit.";
     FOG_LEAVES Gauge "haar_fog_log_leaves" "1" [] &[], "Leaves in the site log.";
+    FOG_ALARMS Gauge "haar_fog_alarms" "1" [PRIORITY, STATE] &[], "Alarms that are not over.";
+    FOG_ALARM_TRANSITIONS Counter "haar_fog_alarm_transitions_total" "1" [PRIORITY, CAUSE] &[], "Steps that alarms took, each a leaf of the log.";
+    FOG_MODEL_SCORES Counter "haar_fog_model_scores_total" "1" [MODEL, EDGE, ROLE, CLASS] &[], "Beats scored, by the class that was predicted.";
+    FOG_MODEL_AGREED Counter "haar_fog_model_agreed_total" "1" [MODEL, EDGE] &[], "Beats that a model in shadow put into the same class as the live one.";
+    FOG_MODEL_STABILITY Gauge "haar_fog_model_stability_index" "1" [MODEL, EDGE] &[], "Population stability index of the predicted classes against the model's own evaluation; above 0.25 they have shifted.";
     FOG_LOG_BYTES Counter "haar_fog_log_bytes_total" "By" [] &[], "Bytes of records committed to the site log.";
 }
 

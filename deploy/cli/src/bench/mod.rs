@@ -1,5 +1,7 @@
 //! `haar bench`: speed, each job as a peer does it, so that a ratio can be taken in the same minute.
 
+mod inference;
+mod signals;
 mod ward;
 
 use crate::failure::Failure;
@@ -13,6 +15,10 @@ pub struct Args {
 
 #[derive(clap::Subcommand)]
 enum Job {
+    /// A small convolutional network on one thread, the peer being ONNX Runtime.
+    Inference(inference::Args),
+    /// R peaks of recordings on one core, and heart-rate variability of 1,000 patients.
+    Signals(signals::Args),
     /// Sliding windows over a ward's vitals, in-process: the job of the peers' programs.
     Ward(ward::Args),
 }
@@ -20,6 +26,8 @@ enum Job {
 /// Runs the command.
 pub fn run(args: Args) -> Result<(), Failure> {
     match args.job {
+        Job::Inference(args) => inference::run(&args),
+        Job::Signals(args) => signals::run(&args),
         Job::Ward(args) => ward::run(&args),
     }
 }

@@ -231,6 +231,8 @@ impl Parts {
         let broker = Broker::start()?;
         let (stop_edge, stop_fog) = (CancellationToken::new(), CancellationToken::new());
         let fog_config = haar_fog::Config {
+            alarms: haar_fog::AlarmsConfig::default(),
+            models: haar_fog::ModelsConfig::default(),
             data_dir: dir.join("fog"),
             link: haar_fog::LinkConfig {
                 listen: loopback,

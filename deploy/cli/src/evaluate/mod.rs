@@ -1,5 +1,7 @@
 //! `haar evaluate`: how good an analysis is on annotated recordings.
 
+mod beats;
+mod faults;
 mod news2;
 mod qrs;
 mod report;
@@ -21,9 +23,13 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Task {
+    /// Classes of heart beats (AAMI N, S, V, F, Q), on patients that the asked networks were not trained on.
+    Beats(beats::Args),
+    /// Device faults: injected into sound streams, events of labelled motes, and the score of the Numenta Anomaly Benchmark.
+    Faults(faults::Args),
     /// Completeness and bounds of NEWS2 on hourly records, and its AUROC for sepsis: the baseline.
     News2(news2::Args),
-    /// R-peak detection: all annotated beats from the first on, first lead, 150 ms tolerance.
+    /// R-peak detection: all annotated beats from the first on, first lead or first two, 150 ms tolerance.
     Qrs(qrs::Args),
     /// Respiration rate of 32 s windows against breaths marked by two annotators.
     Respiration(respiration::Args),
@@ -36,6 +42,8 @@ enum Task {
 /// Runs the task.
 pub fn run(args: Args) -> Result<(), Failure> {
     match args.task {
+        Task::Beats(args) => beats::run(&args),
+        Task::Faults(args) => faults::run(&args),
         Task::News2(args) => news2::run(&args),
         Task::Qrs(args) => qrs::run(&args),
         Task::Respiration(args) => respiration::run(&args),

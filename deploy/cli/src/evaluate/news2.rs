@@ -11,6 +11,7 @@
 use std::path::PathBuf;
 
 use haar_inference::statistics::{Interval, auprc, auroc, bootstrap};
+use haar_recordings::cinc2019::{self, Hour, Stay, VARIABLES, read_stay};
 use haar_recordings::corpus::Corpus;
 use haar_signals::news2::{Inputs, News2, Parameter, Risk, news2};
 use serde::Serialize;
@@ -24,9 +25,6 @@ const AIR: f64 = 0.21;
 /// For the interval of the AUROC.
 const RESAMPLES: usize = 100;
 const SEED: u64 = 1;
-/// The columns that are read.
-const COLUMNS: [&str; 6] = ["HR", "O2Sat", "Temp", "SBP", "Resp", "FiO2"];
-const LABEL: &str = "SepsisLabel";
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -50,16 +48,16 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
 }
 
 fn evaluate(args: &Args) -> Result<Summary, Failure> {
-    let corpus = Corpus::open(&args.data, "a .psv file", |path| path.ends_with(".psv"))?;
+    let corpus =
+        Corpus::open(&args.data, "a .psv file", |path| path.ends_with(cinc2019::EXTENSION))?;
     let mut stays = Vec::with_capacity(corpus.len());
     for (path, bytes) in corpus.iter() {
-        let stay = read_stay(bytes)
-            .map_err(|reason| Failure::usage(format!("{path}: {reason}; fetch the file again")))?;
+        let stay = read_stay(bytes).map_err(|error| Failure::usage(format!("{path}: {error}")))?;
         stays.push(stay);
     }
     let measured = Scored::of(&stays, 0);
     let carried = Scored::of(&stays, CARRY_HOURS);
-    let hours: usize = stays.iter().map(Vec::len).sum();
+    let hours: usize = stays.iter().map(|stay| stay.hours.len()).sum();
     Ok(Summary {
         task: "news2",
         patients: stays.len(),
@@ -73,47 +71,13 @@ fn evaluate(args: &Args) -> Result<Summary, Failure> {
     })
 }
 
-/// One hour: the values of [`COLUMNS`], and the label if there is one.
-struct Hour {
-    values: [Option<f64>; COLUMNS.len()],
-    sepsis: Option<bool>,
-}
-
-/// Lines of values with `|` between them under a line of headings; `NaN` is not measured.
-fn read_stay(bytes: &[u8]) -> Result<Vec<Hour>, &'static str> {
-    let text = std::str::from_utf8(bytes).map_err(|_| "it is not text")?;
-    let mut lines = text.lines().filter(|line| !line.trim().is_empty());
-    let headings: Vec<&str> =
-        lines.next().ok_or("it is empty")?.split('|').map(str::trim).collect();
-    let place = |name: &str| headings.iter().position(|heading| *heading == name);
-    let places = COLUMNS.map(place);
-    if places.iter().any(Option::is_none) {
-        return Err("a column of the 2019 challenge is missing");
-    }
-    let label = place(LABEL);
-    lines
-        .map(|line| {
-            let cells: Vec<f64> = line
-                .split('|')
-                .map(|cell| cell.trim().parse().map_err(|_| "a cell is not a number"))
-                .collect::<Result<_, _>>()?;
-            if cells.len() != headings.len() {
-                return Err("a line has not as many cells as there are headings");
-            }
-            let cell =
-                |place: Option<usize>| place.map(|place| cells[place]).filter(|v| v.is_finite());
-            Ok(Hour { values: places.map(cell), sepsis: cell(label).map(|label| label > 0.5) })
-        })
-        .collect()
-}
-
 /// The scores of all stays.
 struct Scored {
     stays: Vec<Vec<(News2, Option<bool>)>>,
 }
 
 impl Scored {
-    fn of(stays: &[Vec<Hour>], carry: usize) -> Self {
+    fn of(stays: &[Stay], carry: usize) -> Self {
         Self { stays: stays.iter().map(|stay| score_stay(stay, carry)).collect() }
     }
 
@@ -182,27 +146,36 @@ impl Scored {
     }
 }
 
-fn score_stay(stay: &[Hour], carry: usize) -> Vec<(News2, Option<bool>)> {
-    let value = |at: usize, column: usize| {
-        stay[at.saturating_sub(carry)..=at].iter().rev().find_map(|hour| hour.values[column])
+fn score_stay(stay: &Stay, carry: usize) -> Vec<(News2, Option<bool>)> {
+    let columns = ["HR", "O2Sat", "Temp", "SBP", "Resp", "FiO2"]
+        .map(|name| VARIABLES.iter().position(|variable| variable.name == name));
+    let score = |at: usize| {
+        let hours = &stay.hours[at.saturating_sub(carry)..=at];
+        let [heart_rate, spo2, temperature_celsius, systolic_mmhg, respiration_rate, fraction] =
+            columns.map(|column| latest(hours, column?));
+        let inputs = Inputs {
+            heart_rate,
+            spo2,
+            temperature_celsius,
+            systolic_mmhg,
+            respiration_rate,
+            // Some wrote per cent, and some nothing that one can breathe.
+            supplemental_oxygen: fraction
+                .filter(|fraction| (AIR - 0.01..=1.0).contains(fraction))
+                .map(|fraction| fraction > AIR + 0.005),
+            ..Inputs::default()
+        };
+        (news2(&inputs), stay.hours[at].sepsis)
     };
-    (0..stay.len())
-        .map(|at| {
-            let inputs = Inputs {
-                heart_rate: value(at, 0),
-                spo2: value(at, 1),
-                temperature_celsius: value(at, 2),
-                systolic_mmhg: value(at, 3),
-                respiration_rate: value(at, 4),
-                // Some wrote per cent, some none at all.
-                supplemental_oxygen: value(at, 5)
-                    .filter(|fraction| (AIR - 0.01..=1.0).contains(fraction))
-                    .map(|fraction| fraction > AIR + 0.005),
-                ..Inputs::default()
-            };
-            (news2(&inputs), stay[at].sepsis)
-        })
-        .collect()
+    (0..stay.hours.len()).map(score).collect()
+}
+
+/// The last value that was measured.
+fn latest(hours: &[Hour], column: usize) -> Option<f64> {
+    let value =
+        hours.iter().rev().map(|hour| hour.values[column]).find(|value| value.is_finite())?;
+    // The file has two digits; half a tenth of a degree must not be lost in an f32's last bit.
+    Some((f64::from(value) * 1_000.0).round() / 1_000.0)
 }
 
 /// What `--json` prints.
@@ -288,22 +261,35 @@ mod tests {
     use super::*;
     use expect_test::expect;
 
-    const STAY: &str = "HR|O2Sat|Temp|SBP|Resp|FiO2|SepsisLabel\n\
-        70|98|37|120|16|0.21|0\n\
-        140|NaN|NaN|95|30|NaN|1\n";
+    /// Two hours with these values, nothing else measured.
+    fn stay() -> String {
+        let measured = ["HR", "O2Sat", "Temp", "SBP", "Resp", "FiO2"];
+        let rows =
+            [["70", "98", "37", "120", "16", "0.21"], ["140", "NaN", "NaN", "95", "30", "NaN"]];
+        let names: Vec<&str> = VARIABLES.iter().map(|variable| variable.name).collect();
+        let mut text = format!("{}|Age|Gender|HospAdmTime|ICULOS|SepsisLabel\n", names.join("|"));
+        for (hour, row) in rows.iter().enumerate() {
+            let cell = |name: &&str| {
+                measured.iter().position(|known| known == name).map_or("NaN", |at| row[at])
+            };
+            let cells: Vec<&str> = names.iter().map(cell).collect();
+            text += &format!("{}|70|1|-2|{}|{hour}\n", cells.join("|"), hour + 1);
+        }
+        text
+    }
 
     #[test]
     fn figures_of_a_small_stay() {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("a.psv"), STAY).unwrap();
+        std::fs::write(folder.path().join("a.psv"), stay()).unwrap();
         let summary = evaluate(&Args { data: folder.path().to_owned(), json: true }).unwrap();
         // Second hour: 3 + 2 + 3 = 8 points known; measured alone, saturation, oxygen and temperature are open.
-        expect![[r#""#]].assert_eq(&serde_json::to_string(&summary).unwrap());
+        expect![[r#"{"task":"news2","patients":1,"hours":2,"sepsis_hours":1,"carry_hours":12,"auroc":1.0,"auroc_interval":{"lower":1.0,"upper":1.0},"measured":{"complete":0.0,"all_but_consciousness":0.5,"mean_width":7.0,"risk_certain":0.5,"high_risk_certain":0.5,"known":{"respiration_rate":1.0,"spo2":0.5,"supplemental_oxygen":0.5,"systolic":1.0,"heart_rate":1.0,"consciousness":0.0,"temperature":0.5},"auroc_lower":1.0,"auroc_upper":1.0,"auroc_middle":1.0,"auprc_lower":1.0},"carried":{"complete":0.0,"all_but_consciousness":1.0,"mean_width":3.0,"risk_certain":0.5,"high_risk_certain":0.5,"known":{"respiration_rate":1.0,"spo2":1.0,"supplemental_oxygen":1.0,"systolic":1.0,"heart_rate":1.0,"consciousness":0.0,"temperature":1.0},"auroc_lower":1.0,"auroc_upper":1.0,"auroc_middle":1.0,"auprc_lower":1.0}}"#]].assert_eq(&serde_json::to_string(&summary).unwrap());
     }
 
     #[test]
     fn measurements_are_carried_no_longer_than_said() {
-        let stay = read_stay(STAY.as_bytes()).unwrap();
+        let stay = read_stay(stay().as_bytes()).unwrap();
         let at = |carry: usize| score_stay(&stay, carry)[1].0.clone();
         assert_eq!((at(0).lower, at(0).upper), (8, 8 + 3 + 2 + 3 + 3));
         assert_eq!((at(1).lower, at(1).upper), (8, 8 + 3));
@@ -312,11 +298,10 @@ mod tests {
 
     #[test]
     fn what_is_no_stay_is_refused() {
-        let refusal = |text: &str| read_stay(text.as_bytes()).err();
-        assert_eq!(refusal(""), Some("it is empty"));
-        assert_eq!(refusal("HR|SBP\n1|2\n"), Some("a column of the 2019 challenge is missing"));
-        assert_eq!(refusal(&STAY.replace("140", "x")), Some("a cell is not a number"));
-        let short = STAY.replace("|NaN|1", "|NaN");
-        assert_eq!(refusal(&short), Some("a line has not as many cells as there are headings"));
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("a.psv"), "HR|SBP\n1|2\n").unwrap();
+        let args = Args { data: folder.path().to_owned(), json: true };
+        let error = evaluate(&args).err().unwrap();
+        assert!(error.to_string().starts_with("a.psv: no column `O2Sat`"), "{error}");
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use haar_recordings::wfdb::{Record, find_records, read_annotations};
 use haar_schema::{SampleRate, Strip};
-use haar_signals::ecg::{Matches, detect_r_peaks, match_beats};
+use haar_signals::ecg::{Matches, detect_r_peaks, detect_r_peaks_in_pair, match_beats};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
@@ -25,6 +25,9 @@ pub(super) struct Args {
     /// Only these records, by name.
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     records: Vec<String>,
+    /// Leads to detect beats in: the first (as the peers do), or the first two together.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=2))]
+    leads: u8,
     /// Print one JSON object instead of a table; shares are fractions of 1.
     #[arg(long)]
     json: bool,
@@ -35,12 +38,12 @@ pub(super) struct Args {
 
 /// Runs the task.
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    let paths = annotated_records(args)?;
+    let paths = annotated_records(&args.data, &args.records)?;
     let progress = progress_bar(paths.len() as u64);
     let (mut report, mut mistakes) = (QrsReport::default(), Vec::new());
     for path in &paths {
         progress.set_message(name_of(path));
-        let result = evaluate_record(path)?;
+        let result = evaluate_record(path, args.leads)?;
         if args.report.is_some() {
             mistakes.extend(worst_stretch(path, &result)?);
         }
@@ -61,10 +64,10 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
 }
 
 /// Records that have an `.atr`, and among them those that were asked for.
-fn annotated_records(args: &Args) -> Result<Vec<PathBuf>, Failure> {
-    let mut wanted: BTreeSet<&str> = args.records.iter().map(String::as_str).collect();
+pub(super) fn annotated_records(data: &Path, records: &[String]) -> Result<Vec<PathBuf>, Failure> {
+    let mut wanted: BTreeSet<&str> = records.iter().map(String::as_str).collect();
     let all = wanted.is_empty();
-    let mut paths: Vec<PathBuf> = find_records(&args.data)?;
+    let mut paths: Vec<PathBuf> = find_records(data)?;
     paths.retain(|path| path.with_extension("atr").is_file());
     paths.retain(|path| wanted.remove(name_of(path).as_str()) || all);
     if !wanted.is_empty() {
@@ -72,19 +75,19 @@ fn annotated_records(args: &Args) -> Result<Vec<PathBuf>, Failure> {
         return Err(Failure::usage(format!(
             "no annotated record called {} in {}; a record needs its .hea, .dat and .atr there",
             missing.join(", "),
-            args.data.display()
+            data.display()
         )));
     }
     if paths.is_empty() {
         return Err(Failure::usage(format!(
             "no record in {} has annotations; the .atr files lie beside the .hea files",
-            args.data.display()
+            data.display()
         )));
     }
     Ok(paths)
 }
 
-fn evaluate_record(path: &Path) -> Result<RecordResult, Failure> {
+fn evaluate_record(path: &Path, leads: u8) -> Result<RecordResult, Failure> {
     let record = Record::open(path)?;
     let annotations = read_annotations(path.with_extension("atr"))?;
     let lead = record.signals.first().ok_or_else(|| {
@@ -100,7 +103,10 @@ fn evaluate_record(path: &Path) -> Result<RecordResult, Failure> {
         .map(|annotation| annotation.sample as usize)
         .collect();
     let begin = Instant::now();
-    let detected = detect_r_peaks(lead, rate);
+    let detected = match (leads, record.signals.get(1)) {
+        (2, Some(second)) => detect_r_peaks_in_pair([lead, second], rate),
+        _ => detect_r_peaks(lead, rate),
+    };
     let took = begin.elapsed();
     let matches = match_beats(&reference, &detected, (TOLERANCE_S * rate.hz()) as usize);
     let (name, samples) = (name_of(path), lead.len() as u64);
@@ -112,7 +118,7 @@ fn name_of(path: &Path) -> String {
 }
 
 /// On standard error, and only where somebody watches.
-fn progress_bar(records: u64) -> ProgressBar {
+pub(super) fn progress_bar(records: u64) -> ProgressBar {
     let target = if std::io::stderr().is_terminal() {
         ProgressDrawTarget::stderr()
     } else {
@@ -319,11 +325,6 @@ mod tests {
     use expect_test::expect;
     use haar_recordings::wfdb::{Format, write_record};
 
-    fn args(data: &Path, records: &[&str]) -> Args {
-        let records = records.iter().map(|name| (*name).to_owned()).collect();
-        Args { data: data.to_owned(), records, json: true, report: None }
-    }
-
     /// A folder with a record of one spike a second and an annotation file of two beats (at 250 and 500).
     fn folder() -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
@@ -342,10 +343,10 @@ mod tests {
     #[test]
     fn figures_of_a_small_record() {
         let folder = folder();
-        let paths = annotated_records(&args(folder.path(), &["a"])).unwrap();
+        let paths = annotated_records(folder.path(), &["a".into()]).unwrap();
         let mut report = QrsReport::default();
         for path in &paths {
-            let mut result = evaluate_record(path).unwrap();
+            let mut result = evaluate_record(path, 1).unwrap();
             result.took = Duration::from_millis(1);
             report.add(result);
         }
@@ -357,10 +358,11 @@ mod tests {
     #[test]
     fn what_is_not_there_is_said() {
         let folder = folder();
-        let error = annotated_records(&args(folder.path(), &["a", "b", "c"])).unwrap_err();
+        let error =
+            annotated_records(folder.path(), &["a".into(), "b".into(), "c".into()]).unwrap_err();
         assert!(error.to_string().starts_with("no annotated record called b, c in "));
         std::fs::remove_file(folder.path().join("a.atr")).unwrap();
-        let error = annotated_records(&args(folder.path(), &[])).unwrap_err();
+        let error = annotated_records(folder.path(), &[]).unwrap_err();
         assert!(error.to_string().contains("no record in "));
     }
 }

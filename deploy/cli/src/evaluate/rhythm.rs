@@ -3,13 +3,14 @@
 //! A recording that the model was trained on is scored by the one member that has not seen it, any other by the whole
 //! committee; which it is follows from its content, never from its name.
 
+use super::report::{MAX_STRIPS, Part, Report, ecg_strip};
 use crate::failure::Failure;
 use haar_inference::rhythm::{RhythmClass, RhythmInput, RhythmModel, RhythmScore};
 use haar_inference::statistics::{
-    ClassMetrics, Confusion, Interval, auroc, bootstrap, calibration,
+    ClassMetrics, Confusion, Interval, auroc, bootstrap, calibration, roc_curve,
 };
 use haar_recordings::cinc2017::{self, Recording};
-use haar_schema::SampleRate;
+use haar_schema::{SampleRate, Strip};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -22,6 +23,8 @@ const SCORED: [usize; 3] = [0, 1, 2];
 const RESAMPLES: usize = 1_000;
 const SEED: u64 = 1;
 const CALIBRATION_BINS: usize = 10;
+/// The most points drawn of a curve.
+const MAX_CURVE_POINTS: usize = 400;
 
 /// Scores recordings of the PhysioNet/CinC Challenge 2017 (or of its format) and compares.
 #[derive(Debug, clap::Args)]
@@ -35,6 +38,9 @@ pub(super) struct Args {
     /// Print one JSON object instead of a table; shares are fractions of 1.
     #[arg(long)]
     json: bool,
+    /// Write a page with the figures, curves, and the recordings that were most surely called wrongly.
+    #[arg(long, value_name = "FILE.html")]
+    report: Option<PathBuf>,
 }
 
 /// Runs the task.
@@ -47,6 +53,9 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let results = score_all(&model, &recordings)?;
     let reference = model.reference();
     let summary = summary(format!("{} {}", reference.id, reference.sha256), &results)?;
+    if let Some(path) = &args.report {
+        super::report::write(path, &page(&summary, &recordings, &results))?;
+    }
     if args.json {
         println!("{}", serde_json::to_string(&summary)?);
     } else {
@@ -85,6 +94,76 @@ fn score_all(model: &RhythmModel, recordings: &[Recording]) -> Result<Vec<Scored
     }
     bar.finish_and_clear();
     Ok(results)
+}
+
+/// The probability of a class and whether it is the truth, by recording.
+fn against_rest(results: &[Scored], class: RhythmClass) -> (Vec<f64>, Vec<bool>) {
+    let probability = |r: &Scored| f64::from(r.score.probabilities[class.index()]);
+    results.iter().map(|result| (probability(result), result.truth == class)).unzip()
+}
+
+fn page(summary: &Summary, recordings: &[Recording], results: &[Scored]) -> Report {
+    let number = |share: Option<f64>| share.map_or_else(|| "–".into(), |s| format!("{s:.4}"));
+    let curve = |class: RhythmClass| {
+        let (scores, positive) = against_rest(results, class);
+        (
+            class.name().to_owned(),
+            roc_curve(&scores, &positive, MAX_CURVE_POINTS),
+            auroc(&scores, &positive),
+        )
+    };
+    let (scores, positive) = against_rest(results, RhythmClass::Fibrillation);
+    let mut parts = vec![
+        Part::confusion("Classes", &confusion(results)),
+        Part::Roc {
+            title: "Each class against the rest".into(),
+            curves: RhythmClass::ALL.map(curve).into(),
+        },
+    ];
+    if let Some(calibration) = calibration(&scores, &positive, CALIBRATION_BINS) {
+        parts.push(Part::Calibration { title: "Probability of fibrillation".into(), calibration });
+    }
+    parts.push(Part::Strips {
+        title: "Most surely called wrongly".into(),
+        strips: mistakes(recordings, results),
+    });
+    let tile = |name: &str, share, below: String| [name.to_owned(), number(share), below];
+    Report {
+        title: format!("Rhythm of {} recordings", summary.recordings),
+        tiles: vec![
+            tile("Mean F1 of N, A, O", summary.f1, "all recordings".into()),
+            tile(
+                "Held-out folds",
+                summary.held_out.f1,
+                format!("{} recordings", summary.held_out.recordings),
+            ),
+            tile(
+                "Unknown to the model",
+                summary.unknown.f1,
+                format!("{} recordings", summary.unknown.recordings),
+            ),
+            tile("Accuracy", summary.accuracy, "all recordings".into()),
+        ],
+        parts,
+    }
+}
+
+/// Recordings whose wrong class was given the highest probability.
+fn mistakes(recordings: &[Recording], results: &[Scored]) -> Vec<(String, Strip)> {
+    let sureness = |result: &Scored| result.score.probabilities[result.score.class.index()];
+    let mut wrong: Vec<(&Recording, &Scored)> =
+        recordings.iter().zip(results).filter(|(_, r)| r.truth != r.score.class).collect();
+    wrong.sort_by(|a, b| sureness(b.1).total_cmp(&sureness(a.1)));
+    wrong
+        .into_iter()
+        .take(MAX_STRIPS)
+        .filter_map(|(recording, result)| {
+            let rate = SampleRate::from_millihertz(recording.rate_millihertz)?;
+            let (truth, called) = (result.truth.name(), result.score.class.name());
+            let said = format!("{truth}, called {called} with {:.2}", sureness(result));
+            Some((said, ecg_strip(&recording.mv, rate, &[])))
+        })
+        .collect()
 }
 
 /// What `--json` prints.
@@ -140,13 +219,7 @@ fn summary(model: String, results: &[Scored]) -> Result<Summary, Failure> {
         return Err(Failure::usage("there are no recordings; give the folder of the data set"));
     }
     let all = confusion(results);
-    let of_class = |class: RhythmClass| {
-        let scores: Vec<f64> =
-            results.iter().map(|r| f64::from(r.score.probabilities[class.index()])).collect();
-        let positive: Vec<bool> = results.iter().map(|r| r.truth == class).collect();
-        (scores, positive)
-    };
-    let (scores, positive) = of_class(RhythmClass::Fibrillation);
+    let (scores, positive) = against_rest(results, RhythmClass::Fibrillation);
     let took: f64 = results.iter().map(|result| result.took.as_secs_f64()).sum();
     Ok(Summary {
         task: "rhythm",
@@ -163,7 +236,7 @@ fn summary(model: String, results: &[Scored]) -> Result<Summary, Failure> {
         confusion: all.counts().to_vec(),
         auroc: RhythmClass::ALL
             .map(|class| {
-                let (scores, positive) = of_class(class);
+                let (scores, positive) = against_rest(results, class);
                 (class.name(), auroc(&scores, &positive))
             })
             .into(),

@@ -1,5 +1,6 @@
 //! `haar evaluate sepsis`: warnings six hours ahead against labels.
 
+use super::report::{Part, Report};
 use crate::failure::Failure;
 use crate::sepsis_data::read_cases;
 use haar_inference::sepsis::{Evaluation, Figures, HORIZON_H, SepsisModel, evaluate};
@@ -26,6 +27,9 @@ pub(super) struct Args {
     /// Print one JSON object instead of a table; shares are fractions of 1.
     #[arg(long)]
     json: bool,
+    /// Write a page with the figures, ROC and calibration curves by folder.
+    #[arg(long, value_name = "FILE.html")]
+    report: Option<PathBuf>,
 }
 
 /// What `--json` prints.
@@ -55,6 +59,9 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     bar.finish_and_clear();
     let model = model.reference().clone();
     let summary = Summary { task: "sepsis", horizon_h: HORIZON_H, model, evaluation, hours_per_s };
+    if let Some(path) = &args.report {
+        super::report::write(path, &page(&summary))?;
+    }
     if args.json {
         println!("{}", serde_json::to_string(&summary)?);
     } else {
@@ -62,6 +69,53 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         println!("{:.0} hours/s, model {}", summary.hours_per_s, summary.model.sha256);
     }
     Ok(())
+}
+
+fn page(summary: &Summary) -> Report {
+    let number =
+        |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |value| format!("{value:.4}"));
+    let evaluation = &summary.evaluation;
+    let groups = || {
+        let named = evaluation.groups.iter().map(|(name, figures)| (name.as_str(), figures));
+        named.chain([("all", &evaluation.all)])
+    };
+    let row = |(name, figures): (&str, &Figures)| {
+        let counts = [figures.patients, figures.septic, figures.hours, figures.held_out];
+        let shares = [figures.auroc, figures.auprc, figures.utility, figures.warned];
+        let cells = counts.map(|count| count.to_string()).into_iter().chain(shares.map(number));
+        std::iter::once(name.to_owned()).chain(cells).collect()
+    };
+    let head =
+        ["stays in", "stays", "septic", "hours", "held out", "AUROC", "AUPRC", "utility", "warned"];
+    let mut parts = vec![
+        Part::Table {
+            title: "By folder".into(),
+            head: head.map(str::to_owned).into(),
+            rows: groups().map(row).collect(),
+        },
+        Part::Roc {
+            title: format!("Sepsis {HORIZON_H} h ahead, by hour"),
+            curves: groups()
+                .map(|(name, figures)| (name.to_owned(), figures.roc.clone(), figures.auroc))
+                .collect(),
+        },
+    ];
+    for (name, figures) in groups() {
+        if let Some(calibration) = figures.calibration.clone() {
+            parts.push(Part::Calibration { title: format!("Calibration, {name}"), calibration });
+        }
+    }
+    let tile = |name: &str, value, below: String| [name.to_owned(), number(value), below];
+    let hours = format!("{} hours of {} stays", evaluation.all.hours, evaluation.all.patients);
+    Report {
+        title: format!("Sepsis {HORIZON_H} hours ahead"),
+        tiles: vec![
+            tile("AUROC", evaluation.all.auroc, hours.clone()),
+            tile("AUPRC", evaluation.all.auprc, hours),
+            tile("Utility", evaluation.all.utility, "of the challenge, normalised".into()),
+        ],
+        parts,
+    }
 }
 
 /// A line for each group and one for all.

@@ -1,6 +1,7 @@
 //! `haar train`: trains a model from recordings, with the metrics of patients held out.
 
 mod beats;
+mod faults;
 mod condition;
 mod rhythm;
 mod sepsis;
@@ -20,6 +21,8 @@ pub struct Args {
 enum Task {
     /// Classify heart beats of a single-lead ECG (AAMI classes N, S, V, F, Q).
     Beats(beats::Args),
+    /// Tell device faults on any stream of numbers.
+    Faults(faults::Args),
     /// Sort flagged windows into groups of conditions.
     Condition(condition::Args),
     /// Warn of sepsis six hours ahead from hourly stays (CinC 2019 challenge).
@@ -32,6 +35,7 @@ enum Task {
 pub fn run(args: Args) -> Result<(), Failure> {
     match args.task {
         Task::Beats(args) => beats::run(&args),
+        Task::Faults(args) => faults::run(&args),
         Task::Condition(args) => condition::run(&args),
         Task::Sepsis(args) => sepsis::run(&args),
         Task::Rhythm(args) => rhythm::run(&args),

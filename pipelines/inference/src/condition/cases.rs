@@ -63,7 +63,7 @@ fn window(group: ConditionGroup, rng: &mut ChaCha8Rng) -> ConditionFeatures {
     // A window is of vitals or of an ECG; now and then somebody joins both.
     let both = rng.random_bool(0.2);
     let is_ecg = |name: &str| name.starts_with("ecg.") || name.starts_with("beats.");
-    let mut there = |name: &str| both || is_ecg(name) == shows_in_ecg;
+    let there = |name: &str| both || is_ecg(name) == shows_in_ecg;
     let absent: Vec<&str> = SENSORS
         .iter()
         .filter(|names| !tells(group, names) && rng.random_bool(0.3))

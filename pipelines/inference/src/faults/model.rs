@@ -5,6 +5,7 @@ use super::network::{Network, log_softmax};
 use super::{FaultKind, Reading, WINDOW};
 use crate::explain::integrated_gradients;
 use crate::package::{InputSpec, LoadError, Manifest, OutputSpec, Package};
+use crate::{BUILTIN, Builtin};
 use candle_core::{D, Device, Tensor};
 use haar_recordings::corpus::CaseId;
 use haar_schema::ModelRef;
@@ -116,6 +117,21 @@ pub(super) fn outputs() -> Vec<OutputSpec> {
 }
 
 impl FaultModel {
+    /// The model that comes with Haar.
+    ///
+    /// # Errors
+    /// If this build has none.
+    pub fn builtin() -> Result<Self, LoadError> {
+        let own = |builtin: &&Builtin| {
+            Manifest::parse(builtin.manifest).is_ok_and(|manifest| manifest.task == TASK)
+        };
+        let missing = || LoadError::Read {
+            path: TASK.into(),
+            source: std::io::Error::other("no such model is built in; name a folder"),
+        };
+        Self::from_package(BUILTIN.iter().find(own).ok_or_else(missing)?.package()?)
+    }
+
     /// The model in a folder.
     ///
     /// # Errors

@@ -40,7 +40,7 @@ const MISSED: f64 = 1.0;
 const PROBATION: f64 = 0.15;
 const PROBATION_READINGS_MAX: f64 = 750.0;
 /// Readings between two looks of the fault model; what it sees in between is said at the end.
-const HOP: usize = 8;
+const HOP: usize = 16;
 /// Readings that the Gaussian is taken from.
 const GAUSSIAN_READINGS: usize = 1_000;
 

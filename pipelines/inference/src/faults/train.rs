@@ -55,10 +55,10 @@ impl Default for TrainFaultsSettings {
     fn default() -> Self {
         Self {
             seed: 1,
-            epochs: 12,
-            members: 5,
+            epochs: 7,
+            members: 3,
             architecture: Architecture::Convolutions,
-            batch: 64,
+            batch: 32,
             learning_rate: 3e-3,
             windows: [24, 12, 100],
         }

@@ -2,11 +2,17 @@
 
 use super::utility::Utility;
 use super::{History, Patient, Platt, SepsisModel, platt};
-use crate::statistics::{Calibration, Interval, auprc, auroc, bootstrap, calibration};
+use crate::statistics::{
+    Calibration, Interval, RocPoint, auprc, auroc, bootstrap, calibration, roc_curve,
+};
+
 use haar_recordings::cinc2019::Stay;
 use haar_recordings::corpus::CaseId;
 use serde::Serialize;
 use std::collections::BTreeMap;
+
+/// The most points kept of a curve.
+const MAX_CURVE_POINTS: usize = 400;
 
 /// Bins of the reliability curve.
 const BINS: usize = 10;
@@ -54,6 +60,9 @@ pub struct Figures {
     pub auroc: Option<f64>,
     /// Its interval.
     pub auroc_interval: Option<Interval>,
+    /// The curve, for a drawing; not in the JSON.
+    #[serde(skip)]
+    pub roc: Vec<RocPoint>,
     /// Average precision, by hour.
     pub auprc: Option<f64>,
     /// Its interval.
@@ -164,6 +173,7 @@ fn figures(patients: &[&Judged]) -> Figures {
         unknown: patients.len() - held_out,
         auroc: auroc(&scores, &labels),
         auroc_interval: interval(&|drawn| ranked.areas(drawn).map(|areas| areas.0)),
+        roc: roc_curve(&scores, &labels, MAX_CURVE_POINTS),
         auprc: auprc(&scores, &labels),
         auprc_interval: interval(&|drawn| ranked.areas(drawn).map(|areas| areas.1)),
         utility: utility(&mut (0..patients.len())),

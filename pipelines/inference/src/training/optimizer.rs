@@ -72,7 +72,9 @@ impl AdamW {
         let (unbias_1, unbias_2) = (1.0 - BETA_1.powf(steps), 1.0 - BETA_2.powf(steps));
         for slot in self.slots.values_mut() {
             let Some(gradient) = gradients.get(&slot.parameter) else { continue };
-            let gradient = (gradient * scale)?;
+            // candle leaves a parameter's gradient joined to the whole graph; kept in the moments, it would keep
+            // every step's graph in memory.
+            let gradient = (gradient.detach() * scale)?;
             slot.first = ((&slot.first * BETA_1)? + (&gradient * (1.0 - BETA_1))?)?;
             slot.second = ((&slot.second * BETA_2)? + (gradient.sqr()? * (1.0 - BETA_2))?)?;
             let deviation = ((&slot.second / unbias_2)?.sqrt()? + EPSILON)?;

@@ -248,8 +248,8 @@ impl Line {
     /// Gaussian elimination; with the prior on its diagonal the matrix is positive definite.
     fn solve(&self) -> [f64; FEATURES] {
         let (mut matrix, mut right) = (self.products, self.unexplained);
-        for pivot in 0..FEATURES {
-            matrix[pivot][pivot] += 1.0 / PRIOR_VARIANCE;
+        for (pivot, row) in matrix.iter_mut().enumerate() {
+            row[pivot] += 1.0 / PRIOR_VARIANCE;
         }
         for pivot in 0..FEATURES {
             let row = matrix[pivot];

@@ -60,6 +60,9 @@ const SLOPE_DISTANCE_S: f64 = 0.08;
 /// little higher, for steep P waves).
 const SLOPE_SHARE: (f64, f64) = (0.08, 0.09);
 
+/// And is so many standard deviations of noise at least.
+const SLOPE_OVER_NOISE: f64 = 3.0;
+
 /// The complex begins and ends where the slope has sunk to this share (ibid., ξ).
 const COMPLEX_END_SHARE: (f64, f64) = (0.05, 0.125);
 
@@ -251,12 +254,13 @@ impl Beat {
         if most <= 0.0 {
             return Err(Absent::Indistinct);
         }
+        let quiet = NOISE_QUARTILES * lower_quartile(&slopes);
         let far = self.samples(SLOPE_DISTANCE_S);
         let outermost = |places: &mut dyn Iterator<Item = usize>, share: f64| {
             places.fold(steepest, |last, place| {
                 let belongs = place.abs_diff(last) <= far
                     && is_modulus_maximum(&slopes, place)
-                    && slopes[place].abs() >= share * most;
+                    && slopes[place].abs() >= (share * most).max(SLOPE_OVER_NOISE * quiet);
                 if belongs { place } else { last }
             })
         };
@@ -264,7 +268,6 @@ impl Beat {
         let last = outermost(&mut (steepest + 1..range.end), SLOPE_SHARE.1);
         let floor = range.start.saturating_sub(width);
         let ceiling = (range.end + width).min(slopes.len());
-        let quiet = NOISE_QUARTILES * lower_quartile(&slopes);
         let share = |place: usize, share: f64| share.max(quiet / slopes[place].abs());
         let (before, after) = COMPLEX_END_SHARE;
         let onset = foot(&slopes, first, &mut (floor..first).rev(), share(first, before));

@@ -2,12 +2,13 @@
 //!
 //! [`detect_r_peaks`] finds the beats, [`RrSeries`] says what their timing tells, [`quality`] and
 //! [`coverage`] how far to believe either, and [`flutter_episodes`] where there are no beats to find.
-//! [`RrSeries::nn`] takes out artefacts, and
-//! [`hrv`] measures what is left. [`delineate`] finds the waves of each beat, for [`st`] and [`qt`]. [`match_beats`] holds a detector against annotations.
+//! [`Detector`] finds the beats as the samples come, [`LeadPair`] in two leads; [`filter`] cleans a lead.
+//! [`RrSeries::nn`] takes out artefacts, and [`hrv`] measures what is left. [`delineate`] finds the waves of
+//! each beat, for [`st`] and [`qt`]. [`match_beats`] holds a detector against annotations.
 
 mod delineate;
 mod detect;
-mod filter;
+pub mod filter;
 mod flutter;
 pub mod hrv;
 mod leads;
@@ -22,7 +23,6 @@ pub use delineate::{
     AFTER_S, Absent, BEFORE_S, Complex, Delineation, MAX_BRIDGED_S, MIN_WAVE_MV, Wave, delineate,
     delineate_beat,
 };
-
 pub use detect::{DELAY_S_MAX, Detector, MIN_RATE_HZ, detect_r_peaks};
 pub use flutter::flutter_episodes;
 pub use leads::{LeadPair, detect_r_peaks_in_pair};

@@ -49,7 +49,8 @@ pub struct QtSummary {
     pub qt_ms: f64,
     /// Median RR of the same beats.
     pub rr_ms: f64,
-    /// Between the quartiles of QT: how far to believe it.
+    /// Between the quartiles of QT: how far to believe it. Above about 60 ms the lead shows no clear T, and
+    /// the median is best not used.
     pub spread_ms: f64,
     /// Beats that were measured.
     pub beats: usize,

@@ -3,7 +3,7 @@
 //! The foot is found by intersecting tangents ([`Pulse::foot`]), which is steadier than the onset or the peak (Chiu et
 //! al. 1991; Mukkamala et al., *IEEE Trans. Biomed. Eng.* 62(8):1879, 2015). From the R peak it is pulse *transit* time plus the
 //! pre-ejection period, some 50–120 ms that vary by themselves: it follows changes of pressure within one patient, and
-//! is no pressure.
+//! is no pressure. A monitor's own filtering delays its PPG, often by some 0.2 s: what counts is change.
 
 use haar_schema::SampleRate;
 
@@ -12,7 +12,7 @@ use super::{Pulse, median};
 /// A foot sooner than this after the R peak belongs to the beat before.
 pub const MIN_ARRIVAL_MS: f64 = 80.0;
 /// A foot later than this does not belong to the R peak.
-pub const MAX_ARRIVAL_MS: f64 = 600.0;
+pub const MAX_ARRIVAL_MS: f64 = 700.0;
 /// Fewer pairs than this tell nothing.
 pub const MIN_ARRIVALS: usize = 5;
 

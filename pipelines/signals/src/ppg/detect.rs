@@ -1,9 +1,12 @@
 //! Pulses of a photoplethysmogram.
 //!
-//! Two moving averages of the squared signal, as wide as a systolic peak and as a whole beat, cross where a pulse
-//! is (Elgendi et al., *Systolic Peak Detection in Acceleration Photoplethysmograms…*, PLoS ONE 8(10):e76585,
-//! 2013, with its windows and offset). The band-pass before it is the difference of two centred moving means instead
-//! of Elgendi's Butterworth filter: it delays every frequency equally and is the same forwards in a stream.
+//! Two moving averages of the signal above its baseline, as wide as a systolic peak and as a whole beat, cross where a
+//! pulse is (Elgendi et al., *Systolic Peak Detection in Acceleration Photoplethysmograms…*, PLoS ONE 8(10):e76585,
+//! 2013). Changed from the paper: the band-pass is the difference of two centred moving means instead of a Butterworth
+//! filter, because that delays every frequency equally and is the same forwards in a stream; the signal is not squared, the beat
+//! window is 600 ms instead of 667 and a crest half as wide passes, because a weak pulse between strong ones was lost at
+//! 120 a minute (judged by the ECG's R peaks on BIDMC, all recordings); instead of squaring, a rule about height and time
+//! keeps dicrotic waves out.
 //!
 //! Everything is done sample after sample, so that how a stream is cut into frames cannot change a bit of the result.
 
@@ -18,12 +21,12 @@ pub const MIN_RATE_HZ: f64 = 20.0;
 /// Nor have those sampled faster than this: reduce them first.
 pub const MAX_RATE_HZ: f64 = 2_000.0;
 
-/// Widths of the low-pass and of the baseline that is taken off (Elgendi: 0.5–8 Hz).
+/// Widths of the low-pass and of the baseline that is taken off.
 const SMOOTH_S: f64 = 0.04;
-const BASELINE_S: f64 = 1.0;
-/// Elgendi's W1, W2 and β, and how far back the mean of the squared signal reaches (he takes the whole recording).
+const BASELINE_S: f64 = 0.8;
+/// Elgendi's W1, W2 and β, and how far back the mean reaches that β is a share of (he takes the whole recording).
 const PEAK_S: f64 = 0.111;
-const BEAT_S: f64 = 0.667;
+const BEAT_S: f64 = 0.6;
 const OFFSET: f64 = 0.02;
 const LEVEL_S: f64 = 8.0;
 /// Two pulses are at least this far apart (220 a minute).
@@ -31,7 +34,7 @@ const REFRACTORY_S: f64 = 0.27;
 /// A peak sooner after a pulse than this share of the last interval, and lower than this share of the pulse,
 /// is the pulse's own dicrotic wave.
 const DICROTIC_INTERVAL: f64 = 0.6;
-const DICROTIC_HEIGHT: f64 = 0.35;
+const DICROTIC_HEIGHT: f64 = 0.25;
 /// The longest upstroke.
 const UPSTROKE_S: f64 = 0.6;
 /// A longer crest is no pulse.
@@ -68,8 +71,8 @@ impl Pulse {
 
 /// The pulses of a whole signal in which systole points upwards, in its own unit.
 ///
-/// NaN and infinities are gaps; up to 100 ms are bridged, and a pulse cut off by a longer one or by the signal's
-/// beginning is left out. Outside of [`MIN_RATE_HZ`] to [`MAX_RATE_HZ`] there are none.
+/// NaN and infinities are gaps; up to 100 ms are bridged, and a pulse cut off by a longer one or by an end of the
+/// signal is left out. Outside of [`MIN_RATE_HZ`] to [`MAX_RATE_HZ`] there are none.
 pub fn detect_pulses(ppg: &[f32], rate: SampleRate) -> Vec<Pulse> {
     let mut pulses = Vec::new();
     if let Some(mut detector) = PulseDetector::new(rate) {
@@ -161,7 +164,7 @@ struct Run {
     beat: CentredMean,
     /// Means over a peak that wait for theirs over a beat.
     peaks_waiting: VecDeque<f64>,
-    /// The squared signal's mean over the last [`LEVEL_S`], by a window that only looks back.
+    /// The mean over the last [`LEVEL_S`], by a window that only looks back.
     level: TrailingMean,
     levels_waiting: VecDeque<f64>,
     /// Smoothed signal and baseline, the latest last.
@@ -233,13 +236,13 @@ impl Run {
             self.history.pop_front();
             self.history_start += 1;
         }
-        let above = smooth - baseline;
-        let squared = if above > ROUNDING * baseline.abs() { above * above } else { 0.0 };
-        self.levels_waiting.push_back(self.level.push(squared));
-        if let Some(peak) = self.peak.push(squared) {
+        let above = Some(smooth - baseline).filter(|above| *above > ROUNDING * baseline.abs());
+        let above = above.unwrap_or(0.0);
+        self.levels_waiting.push_back(self.level.push(above));
+        if let Some(peak) = self.peak.push(above) {
             self.peaks_waiting.push_back(peak);
         }
-        if let Some(beat) = self.beat.push(squared) {
+        if let Some(beat) = self.beat.push(above) {
             self.compare(beat, pulses);
         }
     }
@@ -262,7 +265,7 @@ impl Run {
     fn crest_ends(&mut self, pulses: &mut Vec<Pulse>) {
         let Some(start) = self.crest_start.take() else { return };
         let width = (self.at - start) as f64 / self.rate_hz;
-        if !(PEAK_S..=CREST_S).contains(&width) {
+        if !(PEAK_S / 2.0..=CREST_S).contains(&width) {
             return;
         }
         let Some(found) = self.measure(start) else { return };
@@ -293,7 +296,8 @@ impl Run {
         let steepest = (onset + 1..=peak)
             .reduce(|best, k| if slope(&at, k) > slope(&at, best) { k } else { best })?;
         let (base, height) = (at(onset), at(peak));
-        if onset == 0 || height <= base {
+        let is_cut_off = onset == 0 || peak as u64 + 1 >= self.taken;
+        if is_cut_off || height <= base {
             return None;
         }
         let middle = (at(steepest) + at(steepest - 1)) / 2.0;
@@ -373,14 +377,16 @@ mod tests {
 
     /// Every pulse and nothing else, peak and foot where they were put.
     fn check(ppg: &[f32], hz: u32, interval_s: f64, seconds: f64) {
-        let pulses = detect_pulses(ppg, rate(hz));
+        // A fast pulse has a beat before the first that is counted.
+        let mut pulses = detect_pulses(ppg, rate(hz));
+        pulses.retain(|pulse| pulse.peak as f64 > 0.45 * f64::from(hz));
         let expected: Vec<f64> = (0..)
             .map(|beat| 0.6 + f64::from(beat) * interval_s)
             .take_while(|time| *time < seconds - 0.4)
             .collect();
         // Whether those at the very end are whole is left open.
         let more = pulses.len().checked_sub(expected.len());
-        assert!(more.is_some_and(|more| more <= 2), "{hz} Hz, {interval_s} s: {more:?}");
+        assert!(more.is_some_and(|more| more <= 1), "{hz} Hz, {interval_s} s: {more:?}");
         for (pulse, time) in pulses.iter().zip(expected) {
             let peak = pulse.peak as f64 / f64::from(hz);
             assert!((peak - time).abs() < 0.03, "{peak} {time}");

@@ -26,7 +26,7 @@ pub use variability::{
 };
 
 /// The middle of the values; `None` of none. The mean of the two middle ones of an even number.
-fn median(mut values: Vec<f64>) -> Option<f64> {
+pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     match values.len() {

@@ -28,8 +28,13 @@ const HOPELESS_UNEVENNESS: f64 = 0.4;
 /// Concentration of a modulation spectrum that has no quality, and that which has all.
 const POOR_CONCENTRATION: f64 = 0.2;
 const FULL_CONCENTRATION: f64 = 0.8;
+/// A heart so slow that less than this band of breaths/min is left shows no peak in it.
+const MIN_BAND: f64 = 8.0;
 /// Sources that contradict outweigh the others from this share of their quality on.
 const CONTRADICTION: f64 = 0.6;
+/// PPG and ECG are modulated by the same heart: the poorer of the two is worth this much of its quality beside
+/// the better when they are weighed against impedance.
+const SHARED_BEATS: f64 = 0.5;
 /// An impedance wave within this share of the heart rate is the heart.
 const CARDIAC: f64 = 0.05;
 
@@ -158,7 +163,12 @@ pub fn estimates(signals: &Signals<'_>) -> Vec<Estimate> {
 pub fn fuse(estimates: Vec<Estimate>) -> Result<Respiration, Refusal> {
     let agree = |a: &Estimate, b: &Estimate| (a.rate - b.rate).abs() <= AGREEMENT;
     let support = |of: &Estimate| -> f64 {
-        estimates.iter().filter(|other| agree(of, other)).map(|other| other.quality).sum()
+        let agreeing = estimates.iter().filter(|other| agree(of, other));
+        let (direct, beats): (Vec<&Estimate>, Vec<&Estimate>) =
+            agreeing.partition(|other| other.source == Source::Impedance);
+        let sum = |of: &[&Estimate]| of.iter().map(|other| other.quality).sum::<f64>();
+        let most = beats.iter().map(|other| other.quality).fold(0.0, f64::max);
+        sum(&direct) + most + SHARED_BEATS * (sum(&beats) - most)
     };
     let Some(best) = estimates
         .iter()
@@ -232,6 +242,9 @@ fn modulated(
 ) -> Option<Estimate> {
     // Beats sample the breathing: of what is faster than half of them they show nothing.
     let most = (heart_rate? / 2.0).min(MAX_RATE);
+    if most < MIN_MODULATION_RATE + MIN_BAND {
+        return None;
+    }
     let (mut spectra, mut modulations) = (Vec::new(), Vec::new());
     for (kind, wave) in waves {
         let spectrum =
@@ -322,7 +335,8 @@ mod tests {
         let alone = Signals { impedance: Some(&impedance), ..nothing() };
         assert!((respiration_rate(&alone).unwrap().rate - 50.0).abs() < 1.0);
         let signals = Signals { ppg: Some(&ppg), ..alone };
-        assert!(estimates(&signals).iter().all(|estimate| estimate.source != Source::Impedance));
+        let found = estimates(&signals);
+        assert!(found.iter().all(|estimate| estimate.source != Source::Impedance), "{found:?}");
     }
 
     #[test]
@@ -339,11 +353,12 @@ mod tests {
         ];
         assert_eq!(fuse(voted).unwrap().agreeing, [Ppg, Ecg]);
         let apart = vec![estimate(Impedance, 30.0, 0.6), estimate(Ppg, 15.0, 0.5)];
-        let refusal = fuse(apart).unwrap_err();
-        assert!(
-            matches!(refusal, Refusal::Disagreement { rate: 30.0, other: 15.0, .. }),
-            "{refusal}"
-        );
+        match fuse(apart).unwrap_err() {
+            Refusal::Disagreement { rate, other, .. } => {
+                assert!((rate - 30.0).abs() < 1e-9 && (other - 15.0).abs() < 1e-9);
+            }
+            refusal => panic!("{refusal}"),
+        }
         let poor = fuse(vec![estimate(Ppg, 15.0, 0.2)]).unwrap_err();
         assert!(matches!(poor, Refusal::PoorQuality { quality, .. } if quality < 0.21), "{poor}");
         let worthless = fuse(vec![estimate(Ppg, 15.0, 0.0)]).unwrap_err();

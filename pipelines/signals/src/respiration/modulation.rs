@@ -2,7 +2,7 @@
 
 use haar_schema::SampleRate;
 
-use crate::ppg::Pulse;
+use crate::ppg::{Pulse, median};
 
 /// The rate at which slow waves are looked at. The fastest breath has 60 a minute.
 pub(super) const SLOW_HZ: f64 = 8.0;
@@ -106,7 +106,47 @@ fn resample(points: &[(f64, f64)], seconds: f64) -> Option<Vec<f64>> {
     Some((0..(seconds * SLOW_HZ) as usize).map(at).collect())
 }
 
-pub(super) fn median(mut values: Vec<f64>) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rate() -> SampleRate {
+        SampleRate::from_hz(125).unwrap()
+    }
+
+    #[test]
+    fn coarse_means_bridge_gaps_and_refuse_much_missing() {
+        let mut ramp: Vec<f32> = (0..4_000).map(|k| k as f32).collect();
+        ramp[1_000..1_100].fill(f32::NAN);
+        let wave = coarse(&ramp, rate()).unwrap();
+        assert_eq!(wave.len(), 256);
+        assert!(wave.windows(2).all(|pair| (pair[1] - pair[0] - 15.625).abs() < 8.0), "{wave:?}");
+        ramp[2_000..2_500].fill(f32::NAN);
+        assert_eq!(coarse(&ramp, rate()), None);
+        assert_eq!(coarse(&[], rate()), None);
+    }
+
+    #[test]
+    fn a_series_of_beats_loses_its_artefacts() {
+        let beats = |height: fn(i32) -> f64| -> Vec<(f64, f64)> {
+            (0..40).map(|beat| (0.8 * f64::from(beat), height(beat))).collect()
+        };
+        let wave =
+            slow(beats(|beat| if beat == 20 { 50.0 } else { f64::from(beat % 4) }), 32.0).unwrap();
+        assert!(wave.iter().all(|value| (0.0..=3.0).contains(value)), "{wave:?}");
+        // Two points at 0 and 8 s, a line between them.
+        let line = resample(&[(0.0, 1.0), (8.0, 9.0)], 8.0).unwrap();
+        assert_eq!((line[0], line[8], line[63]), (1.0, 2.0, 8.875));
+    }
+
+    #[test]
+    fn a_series_that_does_not_span_the_window_is_none() {
+        let beats: Vec<(f64, f64)> =
+            (0..40).map(|k| (0.8 * f64::from(k), f64::from(k % 3))).collect();
+        assert!(slow(beats.clone(), 32.0).is_some());
+        assert_eq!(slow(beats[..25].to_vec(), 32.0), None);
+        let gap = beats.iter().filter(|(time, _)| !(10.0..15.0).contains(time)).copied().collect();
+        assert_eq!(slow(gap, 32.0), None);
+        assert_eq!(slow(Vec::new(), 32.0), None);
+    }
 }

@@ -285,6 +285,9 @@ fn evidence(entry: &FlagEntry) -> Markup {
                     }
                 }
             }
+            @if let Some(condition) = &event.condition {
+                p.model { "Sorted under " b { (condition.group) } ", " (condition.per_mille / 10) " % by " code { (condition.model.id) } " (a key for sorting, learned from drawn cases)" }
+            }
             @if let Some(model) = &event.model {
                 p.model { "Model " code { (model.id) } ", SHA-256 " code.hash { (model.sha256) } }
             }

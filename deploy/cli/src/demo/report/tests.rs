@@ -109,7 +109,8 @@ fn flag(key: WindowKey, name: &str, priority: Priority, strip: Option<Strip>) ->
                     value: Feature::missing(Missing::NoData),
                 },
             ],
-            model: strip
+            model: condition: None,
+            strip
                 .as_ref()
                 .map(|_| ModelRef { id: "ecg-beats".into(), sha256: "ab".repeat(32) }),
             strip,

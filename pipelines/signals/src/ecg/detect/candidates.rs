@@ -9,6 +9,10 @@ const LANES: usize = 16;
 /// The least deflection of an R in the band, in mV: twice the usual step of a converter. Less is a flat line.
 const MIN_R_MV: f32 = 0.01;
 
+/// Maxima that rise, each within the refractory time of the one before, replace each other for so many of
+/// these times: a swelling wave is no single beat, and the delay is bounded.
+const RISING_TIMES: usize = 4;
+
 /// A place that may be a QRS complex; in samples.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Candidate {
@@ -103,8 +107,17 @@ pub(super) struct Maxima {
     /// The last two energies; the later is that of working sample `seen - 1`.
     last: (f32, f32),
     seen: usize,
-    /// A maximum (working sample, energy) that a larger one may still replace.
-    open: Option<(usize, f32)>,
+    /// A maximum that a larger one may still replace.
+    open: Option<Open>,
+}
+
+/// A maximum of the energy, in working samples.
+#[derive(Clone, Copy)]
+struct Open {
+    at: usize,
+    energy: f32,
+    /// The first of those that replaced each other.
+    since: usize,
 }
 
 impl Maxima {
@@ -114,7 +127,7 @@ impl Maxima {
 
     /// All candidates before this sample have been given.
     pub(super) fn frontier(&self) -> usize {
-        let open = self.open.map_or(self.seen.saturating_sub(1), |(at, _)| at);
+        let open = self.open.map_or(self.seen.saturating_sub(1), |open| open.at);
         open * self.scale.divisor
     }
 
@@ -136,7 +149,7 @@ impl Maxima {
         }
         self.last = (before, here);
         self.seen += energies.len();
-        if self.open.is_some_and(|(at, _)| at + self.scale.refractory < self.seen) {
+        if self.open.is_some_and(|open| open.at + self.scale.refractory < self.seen) {
             self.close(band, front, out);
         }
     }
@@ -148,14 +161,14 @@ impl Maxima {
         front: &Front,
         out: &mut impl Extend<Candidate>,
     ) {
-        if let Some((at, energy)) = self.open.take() {
+        if let Some(Open { at, energy, .. }) = self.open.take() {
             out.extend(self.candidate(at, energy, band, front));
         }
     }
 
     /// The first working sample of the band that is still needed.
     pub(super) fn forget(&self, band: &mut Stretch, front: &mut Front) {
-        let at = self.open.map_or(self.seen.saturating_sub(2), |(at, _)| at);
+        let at = self.open.map_or(self.seen.saturating_sub(2), |open| open.at);
         let needed = at.saturating_sub(self.scale.reach + 1);
         band.forget_before(needed);
         front.forget_before(needed * self.scale.divisor);
@@ -169,15 +182,16 @@ impl Maxima {
         front: &Front,
         out: &mut impl Extend<Candidate>,
     ) {
-        match self.open {
-            Some((open, larger)) if at - open < self.scale.refractory => {
-                if energy > larger {
-                    self.open = Some((at, energy));
+        let refractory = self.scale.refractory;
+        match &mut self.open {
+            Some(open) if at - open.at < refractory => {
+                if energy > open.energy && at - open.since < RISING_TIMES * refractory {
+                    (open.at, open.energy) = (at, energy);
                 }
             }
             _ => {
                 self.close(band, front, out);
-                self.open = Some((at, energy));
+                self.open = Some(Open { at, energy, since: at });
             }
         }
     }

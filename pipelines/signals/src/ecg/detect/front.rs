@@ -203,7 +203,7 @@ mod tests {
     #[test]
     fn means_of_what_there_is() {
         assert_eq!(working(&[1.0, 3.0, 5.0, 7.0, 9.0], 2), [1.0, 5.0, 8.0]);
-        assert_eq!(working(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0], 5), [2.0, 5.5 - 0.5 + 0.5]);
+        assert_eq!(working(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0], 5), [2.0, 5.5]);
     }
 
     #[test]
@@ -214,7 +214,7 @@ mod tests {
         let missing: Vec<usize> = (0..6).filter(|at| front.is_missing(*at)).collect();
         assert_eq!(missing, [1, 2, 4]);
         front.forget_before(3);
-        assert_eq!(front.gaps, [4..5]);
+        assert_eq!((front.gaps.len(), front.is_missing(4)), (1, true));
         assert_eq!(front.taken(), 5);
     }
 }

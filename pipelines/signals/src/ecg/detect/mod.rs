@@ -39,8 +39,9 @@ pub(super) use front::Front;
 /// Below this rate a QRS complex is a sample or two, and nothing is detected.
 pub const MIN_RATE_HZ: f64 = 50.0;
 
-/// A beat is told at the latest so long after it, in seconds: the five blocks of its threshold, or what may
-/// turn out to be flutter, the longest gap that is searched, and the intervals after it.
+/// A beat is told at the latest so long after it, in seconds: 14 for what may yet turn out to be flutter (within
+/// which its threshold is known), six for the longest gap that is searched, six for the intervals after it, and
+/// some for the filters.
 pub const DELAY_S_MAX: f64 = 28.0;
 
 /// Samples are averaged as long as this rate remains: ten samples to a complex.

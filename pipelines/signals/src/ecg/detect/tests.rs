@@ -186,3 +186,30 @@ proptest! {
         prop_assert!(moved.iter().zip(&peaks).all(|(a, b)| a.abs_diff(*b) <= 1));
     }
 }
+
+#[test]
+fn memory_and_delay_are_bounded() {
+    // A swelling wave, a lead that is off, one lost sample in two, and nothing but a rail.
+    let rate = SampleRate::from_hz(250).unwrap();
+    let swelling = |index: usize| (index as f32 * 0.25).sin() * index as f32 * 1e-4;
+    let parts: [&dyn Fn(usize) -> f32; 4] = [
+        &swelling,
+        &|_| f32::NAN,
+        &|index| if index % 2 == 0 { f32::NAN } else { swelling(index) },
+        &|_| 5.0,
+    ];
+    let mut detector = Detector::new(rate);
+    let mut taken = 0;
+    for part in parts {
+        for second in 0..120 {
+            let frame: Vec<f32> = (second * 250..(second + 1) * 250).map(part).collect();
+            detector.push(&frame);
+            taken += frame.len();
+            let behind_s = (taken - detector.settled()) as f64 / 250.0;
+            assert!(behind_s <= DELAY_S_MAX, "{behind_s} s at {taken}");
+            let stages = detector.stages.as_ref().unwrap();
+            assert!(stages.band.samples.len() < 500, "{}", stages.band.samples.len());
+            assert!(stages.complexes.len() < 120, "{}", stages.complexes.len());
+        }
+    }
+}

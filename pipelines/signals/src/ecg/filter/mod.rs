@@ -1,8 +1,42 @@
-//! Filling of gaps, and Butterworth filters run forwards and backwards, so that nothing is shifted in time.
+//! Filters of an ECG lead.
+//!
+//! - [`Recursive`]: Butterworth high-pass, low-pass, band-pass, and a notch for the mains, forwards only;
+//! - [`BaselineRemoval`]: the baseline by medians, with a fixed delay and nothing shifted.
+//!
+//! Each has a form over a whole slice that is the streaming one given all at once. Samples are in mV, one after
+//! the other at a constant rate from [`MIN_RATE_HZ`](super::MIN_RATE_HZ) up; NaN is no sample.
 
+mod baseline;
+mod iir;
 pub(super) mod symmetric;
 
+pub use baseline::{BaselineRemoval, remove_baseline};
+pub use iir::{Recursive, band_pass, high_pass, low_pass, notch};
+
 use std::f64::consts::{PI, SQRT_2};
+
+/// Above this rate the windows of the medians are refused: 6,000 samples are sorted at a time.
+pub const MAX_MEDIAN_RATE_HZ: f64 = 10_000.0;
+
+/// Why a filter cannot be made.
+#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DesignError {
+    /// Sampled too slowly or too fast.
+    #[error("the sampling rate is out of range for this filter; resample the signal first")]
+    Rate,
+    /// A corner out of range.
+    #[error(
+        "the corner must lie above 0 Hz and at most at {share} of the sampling rate; choose another or resample"
+    )]
+    Corner {
+        /// The most of the sampling rate that it may be.
+        share: f64,
+    },
+    /// Corners the wrong way round.
+    #[error("the lower corner must lie below the upper; exchange them")]
+    Band,
+}
 
 /// Beyond this a sample is no ECG but an artefact of transmission, and counts as missing. In mV.
 const MAX_MV: f32 = 10_000.0;
@@ -61,6 +95,14 @@ impl Biquad {
         Self::new([1.0, -2.0, 1.0], w, norm)
     }
 
+    /// Bristow-Johnson, "Cookbook formulae for audio EQ biquad filter coefficients".
+    fn notch(hz: f64, q: f64, rate_hz: f64) -> Self {
+        let (sin, cos) = (2.0 * PI * hz / rate_hz).sin_cos();
+        let norm = 1.0 / (1.0 + sin / (2.0 * q));
+        let a = [-2.0 * cos * norm, (1.0 - sin / (2.0 * q)) * norm];
+        Self { b: [norm, -2.0 * cos * norm, norm], a }
+    }
+
     fn prototype(cutoff_hz: f64, rate_hz: f64) -> (f64, f64) {
         let w = (PI * (cutoff_hz / rate_hz).min(0.45)).tan();
         (w, 1.0 / (1.0 + SQRT_2 * w + w * w))
@@ -83,6 +125,13 @@ impl Biquad {
     fn run(&self, signal: &mut [f64]) {
         let mut memory = Memory::default();
         signal.iter_mut().for_each(|value| *value = self.step(&mut memory, *value));
+    }
+
+    /// The memory, and the output, if the input has always been `x`.
+    fn settled(&self, x: f64) -> (Memory, f64) {
+        let y = x * self.b.iter().sum::<f64>() / (1.0 + self.a[0] + self.a[1]);
+        let later = self.b[2] * x - self.a[1] * y;
+        (Memory(self.b[1] * x - self.a[0] * y + later, later), y)
     }
 
     #[inline(always)]

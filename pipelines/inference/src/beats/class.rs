@@ -22,6 +22,9 @@ impl BeatClass {
     /// All five, in the order of every array by class in this crate.
     pub const ALL: [Self; 5] = [Self::N, Self::S, Self::V, Self::F, Self::Q];
 
+    /// Their letters, in the same order.
+    pub const NAMES: [&'static str; 5] = ["N", "S", "V", "F", "Q"];
+
     /// Its place in [`BeatClass::ALL`].
     pub const fn index(self) -> usize {
         self as usize

@@ -1,0 +1,199 @@
+//! Alarms in the commit thread: windows and actions drive them, and every step is a leaf of the same epoch.
+//!
+//! The machine is `haar-alarms`; here it meets the log. What an epoch commits is, in one transaction, its
+//! windows, the steps that alarms took on them, and the alarms' own rows; so after a kill at any moment the alarms stand where
+//! the log says. Windows that a replay brings again are not seen twice, since only what is committed anew gets here.
+//!
+//! People act over HTTP. An action waits for the next epoch, and the answer is the leaf of the step it caused: who was told
+//! "acknowledged" can have it proven.
+
+use haar_alarms::{Action, Alarms, Condition, Input, OpenAlarm, RaisedFlag, StepError, Transition, Window};
+use haar_dataflow::conclude::Concluded;
+use haar_schema::Timestamp;
+use haar_telemetry::{Counter, Gauge, KeyValue, Metrics, names};
+use std::collections::BTreeMap;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::oneshot;
+
+/// Actions that wait for an epoch to end. Who comes after is told to try again.
+pub(crate) const QUEUED_ACTIONS: usize = 256;
+
+/// What became of an action.
+pub(crate) type Answer = Result<Committed, StepError>;
+
+/// Steps that were committed.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize)]
+pub(crate) struct Committed {
+    /// Leaves of the steps, in order.
+    pub(crate) leaves: Vec<u64>,
+    /// The steps.
+    pub(crate) transitions: Vec<Transition>,
+}
+
+/// An action that waits.
+pub(crate) struct Request {
+    action: Action,
+    answer: oneshot::Sender<Answer>,
+}
+
+/// Why an action was not even tried.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotTaken {
+    /// Too many wait.
+    #[error("too many actions wait; try again in a second")]
+    Busy,
+    /// The node stops.
+    #[error("the node is stopping; the action was not taken")]
+    Stopping,
+}
+
+/// The way from HTTP to the commit thread, and what is to be seen meanwhile.
+#[derive(Clone)]
+pub(crate) struct Desk {
+    requests: SyncSender<Request>,
+    open: Arc<Mutex<Vec<OpenAlarm>>>,
+}
+
+impl Desk {
+    /// The alarms that are not over, as of the last epoch: the most pressing first.
+    pub(crate) fn open(&self) -> Vec<OpenAlarm> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Hands in an action; the receiver has the answer when it is committed.
+    pub(crate) fn act(&self, action: Action) -> Result<oneshot::Receiver<Answer>, NotTaken> {
+        let (answer, receiver) = oneshot::channel();
+        match self.requests.try_send(Request { action, answer }) {
+            Ok(()) => Ok(receiver),
+            Err(TrySendError::Full(_)) => Err(NotTaken::Busy),
+            Err(TrySendError::Disconnected(_)) => Err(NotTaken::Stopping),
+        }
+    }
+}
+
+/// The alarms, in the hands of the commit thread.
+pub(crate) struct Warden {
+    alarms: Alarms,
+    requests: Receiver<Request>,
+    open: Arc<Mutex<Vec<OpenAlarm>>>,
+    transitions: Counter<u64>,
+    standing: Gauge<f64>,
+    shown: BTreeMap<(&'static str, &'static str), u64>,
+}
+
+/// Who waits for which of an epoch's steps (a range of the drafted transitions).
+pub(crate) struct Waiting {
+    answer: oneshot::Sender<Answer>,
+    steps: Result<std::ops::Range<usize>, StepError>,
+}
+
+/// What alarms did in an epoch.
+#[derive(Default)]
+pub(crate) struct Steps {
+    pub(crate) transitions: Vec<Transition>,
+    pub(crate) waiting: Vec<Waiting>,
+}
+
+impl Warden {
+    pub(crate) fn new(alarms: Alarms, metrics: &Metrics) -> (Self, Desk) {
+        let (sender, requests) = sync_channel(QUEUED_ACTIONS);
+        let open = Arc::new(Mutex::new(alarms.open()));
+        let desk = Desk { requests: sender, open: Arc::clone(&open) };
+        let transitions = metrics.counter(&names::FOG_ALARM_TRANSITIONS);
+        let standing = metrics.gauge(&names::FOG_ALARMS);
+        let shown = BTreeMap::new();
+        (Self { alarms, requests, open, transitions, standing, shown }, desk)
+    }
+
+    /// What actions, time and these windows, all new, make of the alarms.
+    pub(crate) fn step<'w>(
+        &mut self,
+        now: Timestamp,
+        windows: impl IntoIterator<Item = &'w Concluded>,
+    ) -> Steps {
+        let mut steps = Steps::default();
+        for Request { action, answer } in self.requests.try_iter().take(QUEUED_ACTIONS) {
+            let from = steps.transitions.len();
+            let taken = self.alarms.step(now, &Input::Action(action)).map(|own| {
+                steps.transitions.extend(own);
+                from..steps.transitions.len()
+            });
+            steps.waiting.push(Waiting { answer, steps: taken });
+        }
+        let inputs = windows.into_iter().map(|window| Input::Window(seen(window)));
+        for input in inputs.chain([Input::Tick]) {
+            // Only actions can be refused.
+            steps.transitions.extend(self.alarms.step(now, &input).unwrap_or_default());
+        }
+        steps
+    }
+
+    /// The rows to write with the steps.
+    pub(crate) fn take_rows(&mut self) -> Vec<haar_alarms::ChangedRow> {
+        self.alarms.take_changes()
+    }
+
+    /// The steps are on disk, their leaves from `first` on: tells everybody.
+    pub(crate) fn committed(&mut self, steps: Steps, first: u64) {
+        for transition in &steps.transitions {
+            let labels = [
+                KeyValue::new(names::label::PRIORITY, transition.priority.as_str()),
+                KeyValue::new(names::label::CAUSE, transition.cause.as_str()),
+            ];
+            self.transitions.add(1, &labels);
+        }
+        for Waiting { answer, steps: own } in steps.waiting {
+            let committed = own.map(|range| Committed {
+                leaves: range.clone().map(|at| first + at as u64).collect(),
+                transitions: steps.transitions[range].to_vec(),
+            });
+            // Whoever asked may have gone.
+            let _ = answer.send(committed);
+        }
+        if !steps.transitions.is_empty() {
+            self.show();
+        }
+    }
+
+    fn show(&mut self) {
+        let open = self.alarms.open();
+        self.shown.values_mut().for_each(|count| *count = 0);
+        for alarm in &open {
+            *self.shown.entry((alarm.priority.as_str(), alarm.phase.as_str())).or_default() += 1;
+        }
+        for ((priority, phase), count) in &self.shown {
+            let labels = [
+                KeyValue::new(names::label::PRIORITY, *priority),
+                KeyValue::new(names::label::STATE, *phase),
+            ];
+            self.standing.record(*count as f64, &labels);
+        }
+        *self.open.lock().unwrap_or_else(PoisonError::into_inner) = open;
+    }
+}
+
+/// A window as alarms see it.
+fn seen(window: &Concluded) -> Window {
+    let key = &window.digest.key;
+    Window {
+        subject: Some(key.subject),
+        pipeline: key.pipeline.clone(),
+        end: key.end_us,
+        id: Some(window.digest.id),
+        raised: window
+            .flagged
+            .iter()
+            .map(|event| RaisedFlag {
+                flag: event.flag.clone(),
+                priority: event.priority,
+                condition: match event.model {
+                    Some(_) => Condition::Model,
+                    None => Condition::Limit,
+                },
+                text: event.text.clone(),
+            })
+            .collect(),
+        undetermined: window.undetermined.clone(),
+    }
+}
