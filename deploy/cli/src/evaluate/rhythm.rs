@@ -51,7 +51,8 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     };
     let recordings = cinc2017::read(&args.data)?;
     let results = score_all(&model, &recordings)?;
-    let summary = summary(&model, &results)?;
+    let reference = model.reference();
+    let summary = summary(format!("{} {}", reference.id, reference.sha256), &results)?;
     if let Some(path) = &args.report {
         super::report::write(path, &page(&summary, &recordings, &results))?;
     }
@@ -64,7 +65,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
 }
 
 /// One recording's score and truth.
-pub(super) struct Scored {
+struct Scored {
     truth: RhythmClass,
     score: RhythmScore,
     /// Whether the model was trained on it, and one member asked.
@@ -213,17 +214,16 @@ fn group(results: &[Scored], held_out: bool) -> Group {
     }
 }
 
-fn summary(model: &RhythmModel, results: &[Scored]) -> Result<Summary, Failure> {
+fn summary(model: String, results: &[Scored]) -> Result<Summary, Failure> {
     if results.is_empty() {
         return Err(Failure::usage("there are no recordings; give the folder of the data set"));
     }
     let all = confusion(results);
     let (scores, positive) = against_rest(results, RhythmClass::Fibrillation);
     let took: f64 = results.iter().map(|result| result.took.as_secs_f64()).sum();
-    let reference = model.reference();
     Ok(Summary {
         task: "rhythm",
-        model: format!("{} {}", reference.id, reference.sha256),
+        model,
         recordings: results.len(),
         held_out: group(results, true),
         unknown: group(results, false),
@@ -292,7 +292,7 @@ mod tests {
     fn the_score_is_the_mean_of_three_and_groups_are_apart() {
         let pairs = [(0, 0, true), (0, 2, true), (1, 1, true), (2, 2, true), (3, 0, false)];
         let results: Vec<Scored> = pairs.map(|(t, c, h)| scored(t, c, h)).into();
-        let summary = summary(&RhythmModel::builtin().unwrap(), &results).unwrap();
+        let summary = summary("model".into(), &results).unwrap();
         // N: 2·1/(2 + 2), A: 1, O: 2·1/(1 + 2).
         assert!((summary.f1.unwrap() - (0.5 + 1.0 + 2.0 / 3.0) / 3.0).abs() < 1e-12);
         assert_eq!((summary.held_out.recordings, summary.unknown.recordings), (4, 1));

@@ -1,4 +1,14 @@
 //! Rhythm of a short single-lead ECG: normal, atrial fibrillation, another one, or too noisy to say.
+//!
+//! A committee ([`RhythmModel`]). Each member adds what boosted forests say of described features (timing of the beats,
+//! their shape, spectrum, noise) to what a convolutional network says of the waveform and its intervals.
+//! [`train_rhythm`] makes one; [`af_burden`] sums windows up over hours.
+//!
+//! # Limits
+//! Recordings of [`MIN_SECONDS`] to [`MAX_SECONDS`], from 50 samples/s.
+//!
+//! # Not guaranteed
+//! Trained on lead I of a hand-held device. Scores are decision support, no medical device.
 
 mod burden;
 mod input;

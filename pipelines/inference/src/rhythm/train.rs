@@ -83,8 +83,8 @@ pub struct RhythmCase {
     pub case: CaseId,
     /// What it shows.
     pub class: RhythmClass,
-    pub(super) whole: RhythmInput,
-    pub(super) parts: Vec<Vec<f32>>,
+    whole: RhythmInput,
+    parts: Vec<Vec<f32>>,
 }
 
 impl RhythmCase {
@@ -304,7 +304,7 @@ impl Noise {
 }
 
 /// Settings and recordings, in one hash.
-pub(super) fn fingerprint(cases: &[RhythmCase], settings: &RhythmSettings) -> String {
+fn fingerprint(cases: &[RhythmCase], settings: &RhythmSettings) -> String {
     let mut hash = Sha256::new();
     hash.update(format!("{settings:?}"));
     for case in cases {
