@@ -5,7 +5,8 @@
 
 use crate::programs;
 use crate::ward::{
-    Collector, Leaves, Live, Monitors, Site, Span, Wanted, coap_client, metric, now, until,
+    Collector, Leaves, Live, Monitors, Site, Span, Wanted, coap_client, http_get, http_post,
+    metric, now, until,
 };
 use haar_alarms::{Actor, Cause, Transition};
 use haar_ledger::{Snapshot, Trust, VerifierKey, open_read_only, verify};

@@ -82,7 +82,7 @@ impl Network {
         let layer = |at: usize| (&tensors[&format!("w{at}")], &tensors[&format!("b{at}")]);
         let how = Stride { stride: 2, padding: TAPS / 2, relu: true };
         let convolutions = (1..=3)
-            .map(|at| layer(at))
+            .map(&layer)
             .map(|(kernel, bias)| Convolution::new(kernel, bias, how))
             .collect::<candle_core::Result<_>>()?;
         let dense = (4..=5)

@@ -1,8 +1,8 @@
 //! `haar train`: trains a model from recordings, with the metrics of patients held out.
 
 mod beats;
-mod faults;
 mod condition;
+mod faults;
 mod rhythm;
 mod sepsis;
 

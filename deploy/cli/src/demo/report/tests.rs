@@ -112,6 +112,7 @@ fn flag(key: WindowKey, name: &str, priority: Priority, strip: Option<Strip>) ->
             model: strip
                 .as_ref()
                 .map(|_| ModelRef { id: "ecg-beats".into(), sha256: "ab".repeat(32) }),
+            condition: None,
             strip,
         },
         proof: ProofState { verified: true, detail: "in the tree of 1 023 leaves".into() },
