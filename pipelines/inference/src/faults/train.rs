@@ -373,6 +373,9 @@ mod tests {
         let default = TrainFaultsSettings::default();
         let settings = TrainFaultsSettings { members: 1, ..default.clone() };
         assert!(matches!(train(&settings, &streams()), TrainFaultsError::Setting(_)));
-        assert!(matches!(train(&default, &streams()), TrainFaultsError::TooFew { cases: 4, .. }));
+        assert!(matches!(
+            train(&default, &streams()[..2]),
+            TrainFaultsError::TooFew { cases: 2, .. }
+        ));
     }
 }
