@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 ///
 /// A model that is added runs nowhere. `shadow` lets it run beside the live one, whose flags alone count;
 /// `promote` makes it live; `rollback` goes back to the one before. Each is a statement, signed with a key
-/// that the fogs trust ([models] trusted_keys), and becomes a leaf of their logs.
+/// that the fogs trust (`models.trusted_keys` of the fog), and becomes a leaf of their logs.
 #[derive(Debug, ClapArgs)]
 pub struct Args {
     #[command(subcommand)]
