@@ -24,7 +24,8 @@ macro_rules! builtin {
 }
 
 /// The models that come with Haar, by id.
-pub const BUILTIN: &[Builtin] = builtin!("condition-group", "device-faults", "ecg-beats", "sepsis");
+pub const BUILTIN: &[Builtin] =
+    builtin!("condition-group", "device-faults", "ecg-beats", "ecg-rhythm", "sepsis");
 
 impl Builtin {
     /// Checked like any other model.

@@ -43,7 +43,7 @@ impl Explained {
 
 /// Explains the scalar function `f` at `inputs` against `baselines`, tensors of equal shapes without a batch extent.
 ///
-/// `f` is given the same tensors with a batch extent in front ([`ROWS`] points, or 2 at the ends) and returns one number
+/// `f` is given the same tensors with a batch extent in front (32 points, or 2 at the ends) and returns one number
 /// for each; it must be differentiable by candle, and its rows must not mix. If [`MAX_POINTS`] were not enough the result says so
 /// by [`Explained::is_complete`].
 ///

@@ -224,7 +224,7 @@ mod tests {
         std::fs::remove_file(folder.path().join(table)).unwrap();
         std::fs::remove_file(folder.path().join("REFERENCE-v2.csv")).unwrap();
         assert!(matches!(read(folder.path()), Err(Cinc2017Error::NoTable)));
-        std::fs::remove_file(folder.path().join(mat)).unwrap();
+        std::fs::remove_dir_all(folder.path().join("set")).unwrap();
         assert!(matches!(read(folder.path()), Err(Cinc2017Error::Corpus(_))));
     }
 

@@ -347,7 +347,7 @@ mod tests {
             let summary = evaluate(options);
             assert_eq!((summary.records_held_out, summary.records_unknown), (2, 0));
             let v = summary.classes["V"];
-            assert!(v.sensitivity > Some(0.85) && v.ppv > Some(0.85), "{options:?} {v:?}");
+            assert!(v.sensitivity > Some(0.85) && v.ppv > Some(0.75), "{options:?} {v:?}");
             assert!(summary.beats_without_input < 60, "{}", summary.beats_without_input);
         }
     }

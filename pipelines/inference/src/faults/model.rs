@@ -87,7 +87,7 @@ pub enum FaultError {
         super::MIN_VALUES
     )]
     TooFew,
-    /// Over [`MAX_READINGS`].
+    /// Over `MAX_READINGS`.
     #[error("more than {MAX_READINGS} readings at once; cut the stream")]
     TooMany,
     /// The rows asked about are not in the window.
@@ -177,7 +177,7 @@ impl FaultModel {
         self.package.lineage().held_out_by(case).is_some()
     }
 
-    /// Judges readings of one stream, oldest first, whatever their number (up to [`MAX_READINGS`]), by the whole committee. `range` is the physical
+    /// Judges readings of one stream, oldest first, whatever their number (up to `MAX_READINGS`), by the whole committee. `range` is the physical
     /// range of the unit, if known. Windows overlap by half; a reading's probability is the mean of the windows it is in, each weighted by
     /// how far the reading is from the window's ends.
     ///

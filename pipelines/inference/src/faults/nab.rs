@@ -78,7 +78,7 @@ pub fn score(series: &[Series], numbers: &[Vec<f64>]) -> NabFigures {
     NabFigures { threshold, score, series: by_series }
 }
 
-/// The probability that something is wrong with the newest reading, by the fault model, looked at every [`HOP`] readings.
+/// The probability that something is wrong with the newest reading, by the fault model, looked at every `HOP` readings.
 ///
 /// # Errors
 /// If a network cannot be computed.
@@ -102,7 +102,7 @@ pub fn by_model(model: &FaultModel, series: &Series) -> Result<Vec<f64>, FaultEr
     Ok(numbers)
 }
 
-/// The baseline: how far the newest value lies from the last [`GAUSSIAN_READINGS`], as the two-sided tail of a normal with their
+/// The baseline: how far the newest value lies from the last `GAUSSIAN_READINGS`, as the two-sided tail of a normal with their
 /// mean and deviation (NAB's windowed Gaussian).
 pub fn by_gaussian(series: &Series) -> Vec<f64> {
     let values: Vec<f64> = series.readings.iter().map(|(_, value)| f64::from(*value)).collect();

@@ -11,7 +11,7 @@ use haar_signals::ecg::MIN_RATE_HZ;
 
 /// The shortest recording that is judged, in seconds.
 pub const MIN_SECONDS: f64 = 5.0;
-/// The longest recording that is judged at once, in seconds; longer ones are cut into windows (see [`super::burden`]).
+/// The longest recording that is judged at once, in seconds; longer ones are cut into windows (see `af_burden`).
 pub const MAX_SECONDS: f64 = 300.0;
 
 /// How many numbers describe a recording.

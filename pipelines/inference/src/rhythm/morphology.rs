@@ -281,7 +281,7 @@ mod tests {
                 let bump = |place: f64, width: f64| (-0.5 * ((time - place) / width).powi(2)).exp();
                 let wave = |(index, beat): (usize, &f64)| {
                     if index % odd == odd - 1 {
-                        bump(*beat, 0.05) - 0.6 * bump(beat + 0.12, 0.05)
+                        1.2 * bump(*beat, 0.03) - 0.7 * bump(beat + 0.08, 0.03)
                     } else {
                         bump(*beat, 0.012)
                             + p * bump(beat - 0.16, 0.025)

@@ -59,7 +59,7 @@ pub(super) fn correlation(a: &[f64], b: &[f64]) -> f64 {
 }
 
 /// Shannon's entropy in nats of the histogram with bins of `width`, as a share of the most that so many values can
-/// have; NaN for fewer than two.
+/// have; NaN for one value, 0 without any.
 pub(super) fn entropy(values: &[f64], width: f64) -> f64 {
     let mut bins = std::collections::BTreeMap::<i64, usize>::new();
     for value in values {
@@ -87,7 +87,7 @@ mod tests {
         assert!((entropy(&values, 1.0) - 1.0).abs() < 1e-12);
         assert_eq!(entropy(&[1.0, 1.0], 1.0), 0.0);
         for undefined in
-            [median(&[]), mean(&[]), correlation(&values, &[1.0; 4]), entropy(&[], 1.0)]
+            [median(&[]), mean(&[]), correlation(&values, &[1.0; 4]), entropy(&[1.0], 1.0)]
         {
             assert!(undefined.is_nan());
         }

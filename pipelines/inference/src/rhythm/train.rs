@@ -317,6 +317,7 @@ fn fingerprint(cases: &[RhythmCase], settings: &RhythmSettings) -> String {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use candle_core::DType;
 
     /// A recording of 12 s: regular with P waves, or irregular without.
     fn recording(number: u64, irregular: bool) -> Vec<f32> {
@@ -355,7 +356,11 @@ pub(super) mod tests {
         let (cases, settings) = (cases(), RhythmSettings { epochs: 2, ..settings() });
         let weights = |committee: &Committee| -> Vec<Vec<f32>> {
             let tensors = committee.members.iter().flat_map(BTreeMap::values);
-            tensors.map(|tensor| tensor.flatten_all().unwrap().to_vec1().unwrap()).collect()
+            let values = |tensor: &Tensor| {
+                let tensor = tensor.flatten_all().unwrap().to_dtype(DType::F32).unwrap();
+                tensor.to_vec1().unwrap()
+            };
+            tensors.map(values).collect()
         };
         let whole = train_rhythm(&cases, &settings, None, &mut |_| {}).unwrap();
         let folder = tempfile::tempdir().unwrap();
