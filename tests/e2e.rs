@@ -429,6 +429,10 @@ fn acknowledge_the_most_pressing(site: &Site) {
     let answer: serde_json::Value = serde_json::from_str(&body).unwrap();
     assert_eq!(answer["transitions"][0]["to"], "acknowledged", "{body}");
     assert!(answer["leaves"][0].is_u64(), "{body}");
+    // What is answered is what is shown.
+    let shown: Vec<serde_json::Value> = serde_json::from_str(&open()).unwrap();
+    let same = shown.iter().find(|shown| shown["alarm"] == alarm["alarm"]).unwrap();
+    assert_eq!(same["phase"], "acknowledged");
     // Who acts must say so, and nobody acknowledges twice.
     assert_eq!(http_post(site.fog_admin, &path, r#"{"by":""}"#).unwrap().0, 422);
     assert_eq!(http_post(site.fog_admin, &path, r#"{"by":"nurse 7"}"#).unwrap().0, 409);

@@ -125,6 +125,7 @@ impl Warden {
                 steps.transitions.extend(own);
                 from..steps.transitions.len()
             });
+            steps.is_idle = false;
             steps.waiting.push(Waiting { answer, steps: taken });
         }
         let inputs = windows.into_iter().map(|window| Input::Window(seen(window)));

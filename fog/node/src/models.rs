@@ -70,18 +70,20 @@ impl Models {
             return Err(ModelsError::NoPipeline((*other).to_owned()));
         }
         let built_in = BeatModel::builtin()?;
+        // A model is named by several decisions; it is read once.
+        let mut opened = BTreeMap::from([(built_in.reference().sha256.clone(), built_in.clone())]);
+        let mut open = |reference: &ModelRef| -> Result<BeatModel, ModelsError> {
+            if let Some(model) = opened.get(&reference.sha256) {
+                return Ok(model.clone());
+            }
+            // Checks the hash before the model is used.
+            let model = BeatModel::from_package(registry.package(reference)?)?;
+            expected.insert(reference.sha256.clone(), predicted(&model));
+            opened.insert(reference.sha256.clone(), model.clone());
+            Ok(model)
+        };
         for (id, deployment) in &mut deployments {
             for (from_us, now) in history.timeline(id) {
-                let mut open = |reference: &ModelRef| -> Result<BeatModel, ModelsError> {
-                    if reference == built_in.reference() {
-                        return Ok(built_in.clone());
-                    }
-                    // Checks the hash before the model is used.
-                    let package = registry.package(reference)?;
-                    let model = BeatModel::from_package(package)?;
-                    expected.insert(reference.sha256.clone(), predicted(&model));
-                    Ok(model)
-                };
                 let live = now.live.as_ref().map_or_else(|| Ok(built_in.clone()), &mut open)?;
                 let shadow = now.shadow.as_ref().map(&mut open).transpose()?;
                 *deployment = deployment.clone().then(from_us, live, shadow);

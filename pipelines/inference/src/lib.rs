@@ -1,7 +1,13 @@
-//! Models on candle: what they are, how they are loaded, asked, explained and trained.
+//! Models: what they are, how they are loaded, asked, explained, trained and decided about. Networks run on candle;
+//! [`trees`] are boosted forests kept as tensors.
 //!
 //! - [`beats`]: each heart beat of an ECG in one of the five AAMI classes.
+//! - [`rhythm`]: a short ECG as normal, fibrillation, other or noisy; burden of fibrillation.
+//! - [`sepsis`]: a warning six hours ahead, from hourly stays.
+//! - [`faults`]: what is wrong with a device, from its readings alone.
 //! - [`condition`]: what a flagged window is about.
+//! - [`personal`]: what is usual for one patient. No model of it is built in.
+//! - [`registry`]: signed decisions on which models are at work. [`statistics`]: how good a score is.
 //!
 //! # A model
 //! A committee of networks in one folder, with its manifest, its lineage and a card: [`package`]. Loading refuses

@@ -27,7 +27,7 @@ use std::collections::BTreeMap;
 
 use trace::VitalSeries;
 
-pub(crate) use page::STYLE;
+pub(crate) use page::document;
 pub use page::render;
 
 /// The most patients on one page.

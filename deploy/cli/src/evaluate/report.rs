@@ -3,11 +3,11 @@
 //! One self-contained HTML page: style inline, drawings as SVG, nothing fetched, no script. Strips are of public
 //! recordings; if the data are not public, neither is the page.
 
-use crate::demo::report::{STYLE, strip};
+use crate::demo::report::{document, strip};
 use crate::failure::Failure;
 use haar_inference::statistics::{Calibration, Confusion, RocPoint};
 use haar_schema::{Beat, SampleRate, SignalId, Strip, Timestamp};
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{Markup, html};
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -89,35 +89,22 @@ pub(super) fn write(path: &Path, report: &Report) -> Result<(), Failure> {
 }
 
 fn render(report: &Report) -> String {
-    let page = html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="color-scheme" content="light dark";
-                title { (report.title) }
-                style { (PreEscaped(STYLE)) }
-            }
-            body {
-                (strip::patterns())
-                header {
-                    h1 { (report.title) }
-                    p.warning role="note" { b { "Decision support; not a certified medical device." }
-                        " Measured on the recordings named here, and on no others." }
-                }
-                main {
-                    div.tiles {
-                        @for [name, value, below] in &report.tiles {
-                            div.tile { span.name { (name) } span.value { (value) } span.below { (below) } }
-                        }
-                    }
-                    @for part in &report.parts { (draw(part)) }
+    let body = html! {
+        header {
+            h1 { (report.title) }
+            p.warning role="note" { b { "Decision support; not a certified medical device." }
+                " Measured on the recordings named here, and on no others." }
+        }
+        main {
+            div.tiles {
+                @for [name, value, below] in &report.tiles {
+                    div.tile { span.name { (name) } span.value { (value) } span.below { (below) } }
                 }
             }
+            @for part in &report.parts { (draw(part)) }
         }
     };
-    page.into_string()
+    document(&report.title, &body)
 }
 
 fn draw(part: &Part) -> Markup {

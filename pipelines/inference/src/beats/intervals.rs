@@ -6,6 +6,7 @@
 //! classification of heartbeats using ECG morphology and heartbeat interval features", IEEE Trans Biomed Eng
 //! 51(7):1196-1206, 2004, who give the interval before, after, near by and on average.
 
+use crate::statistics::upper_median;
 use haar_schema::SampleRate;
 
 /// Numbers about the rhythm.
@@ -80,7 +81,7 @@ impl Intervals {
     /// The median of the intervals near a peak.
     pub(crate) fn near(&self, peak: usize) -> Option<f32> {
         let mut known = self.around(peak);
-        (known.len() >= INTERVALS_MIN).then(|| median(&mut known))
+        (known.len() >= INTERVALS_MIN).then(|| median_or_zero(&mut known))
     }
 
     /// What is usual among the peaks of `context`, for which `dominant` says whether they are.
@@ -105,7 +106,7 @@ impl Intervals {
         }
         let mut changes: Vec<f32> =
             sorted.windows(2).map(|pair| (pair[1] - pair[0]).abs()).collect();
-        let spread = median(&mut changes);
+        let spread = median_or_zero(&mut changes);
         sorted.sort_by(f32::total_cmp);
         let median = sorted[sorted.len() / 2];
         Some(Far { median, spread: spread / median, sorted })
@@ -119,11 +120,11 @@ impl Intervals {
         let mut around = self.around(peak);
         let mut changes: Vec<f32> =
             around.windows(2).map(|pair| (pair[1] - pair[0]).abs()).collect();
-        let spread = median(&mut changes) / near;
+        let spread = median_or_zero(&mut changes) / near;
         around.sort_by(f32::total_cmp);
         let first = (peak - 1).saturating_sub(BEFORE);
         let mut before: Vec<f32> = self.0[first..peak - 1].iter().copied().flatten().collect();
-        let before = if before.is_empty() { near } else { median(&mut before) };
+        let before = if before.is_empty() { near } else { median_or_zero(&mut before) };
         let around_one = |seconds: f32| (seconds - 0.8) / 0.3;
         let ratio = |part: f32, whole: f32| 4.0 * (part / whole).ln();
         let features = [
@@ -162,12 +163,8 @@ fn rank(sorted: &[f32], value: f32) -> f32 {
 }
 
 /// The upper median; 0 of nothing.
-pub(crate) fn median(values: &mut [f32]) -> f32 {
-    if values.is_empty() {
-        return 0.0;
-    }
-    let middle = values.len() / 2;
-    *values.select_nth_unstable_by(middle, f32::total_cmp).1
+pub(crate) fn median_or_zero(values: &mut [f32]) -> f32 {
+    upper_median(values).unwrap_or(0.0)
 }
 
 #[cfg(test)]

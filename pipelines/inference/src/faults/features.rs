@@ -5,8 +5,8 @@
 //! without a value has zeros where a value is needed. Neighbours after a reading are looked at as well as before; at the
 //! window's end there are none, which the network has seen in training.
 
-use super::scale::median;
 use super::{CONTEXT, Reading, Scale, WINDOW};
+use crate::statistics::upper_median;
 
 /// Numbers for each reading.
 pub const FEATURES: usize = 20;
@@ -123,7 +123,7 @@ impl<'a> View<'a> {
     }
 
     fn middle(&self, from: usize, to: usize) -> Option<f32> {
-        median(&mut self.values(from, to).collect::<Vec<f32>>())
+        upper_median(&mut self.values(from, to).collect::<Vec<f32>>())
     }
 
     fn clock(&self, at: usize, own: &mut [f32]) {

@@ -1,6 +1,7 @@
 //! A stream in its own terms.
 
 use super::Reading;
+use crate::statistics::upper_median;
 
 /// Fewest values from which a scale is taken.
 pub const MIN_VALUES: usize = 16;
@@ -35,9 +36,9 @@ impl Scale {
         let mut differences: Vec<f32> =
             values.windows(2).map(|pair| (pair[1] - pair[0]).abs()).collect();
         let equal_share = equal_share(&differences);
-        let centre = median(&mut values)?;
+        let centre = upper_median(&mut values)?;
         let mut deviations: Vec<f32> = values.iter().map(|value| (value - centre).abs()).collect();
-        let spread = 1.4826 * median(&mut deviations)?;
+        let spread = 1.4826 * upper_median(&mut deviations)?;
         let step = step(&differences, centre);
         let noise = noise(&mut differences, step, centre)?;
         let mut intervals: Vec<f64> = readings
@@ -57,15 +58,6 @@ impl Scale {
     pub fn quantised(&self, value: f32) -> f32 {
         if self.step > self.noise * 0.05 { (value / self.step).round() * self.step } else { value }
     }
-}
-
-/// The median (the upper one of an even number); `None` of nothing. Reorders.
-pub(crate) fn median(values: &mut [f32]) -> Option<f32> {
-    if values.is_empty() {
-        return None;
-    }
-    let middle = values.len() / 2;
-    Some(*values.select_nth_unstable_by(middle, f32::total_cmp).1)
 }
 
 fn finite(readings: &[Reading]) -> impl Iterator<Item = f32> {
@@ -95,7 +87,7 @@ fn step(differences: &[f32], centre: f32) -> f32 {
 
 fn noise(differences: &mut [f32], step: f32, centre: f32) -> Option<f32> {
     differences.sort_unstable_by(f32::total_cmp);
-    let by_median = 1.4826 * median(&mut differences.to_vec())?;
+    let by_median = 1.4826 * upper_median(&mut differences.to_vec())?;
     let most = &differences[..differences.len() - differences.len() / 10];
     let by_mean = 1.25 * most.iter().sum::<f32>() / most.len() as f32;
     Some(by_median.max(by_mean).max(step / 2.0).max(centre.abs() * 1e-5).max(1e-6))

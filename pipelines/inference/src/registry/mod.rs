@@ -84,9 +84,17 @@ pub enum RegistryError {
         /// The statement's file.
         path: PathBuf,
     },
-    /// Over a limit.
+    /// More models or statements than a registry holds.
     #[error("the registry has more than {0} entries")]
     TooMany(u64),
+    /// A file is larger than it may be.
+    #[error("{path} has more than {limit} bytes")]
+    TooLarge {
+        /// Which.
+        path: PathBuf,
+        /// Its limit.
+        limit: u64,
+    },
 }
 
 impl Registry {
@@ -110,13 +118,17 @@ impl Registry {
         }
         let file = |source| RegistryError::File { path: place.clone(), source };
         std::fs::create_dir_all(&place).map_err(file)?;
-        // The manifest comes last, so that a folder with one is whole.
-        for name in [package.manifest().weights.file.as_str(), "CARD.md", "manifest.toml"] {
+        for name in [package.manifest().weights.file.as_str(), "CARD.md"] {
             let from = folder.join(name);
             if name != "CARD.md" || from.is_file() {
                 std::fs::copy(&from, place.join(name)).map_err(file)?;
             }
         }
+        // The manifest comes last and at once, so that a folder with one is whole.
+        let (beside, manifest) = (place.join("manifest.new"), place.join("manifest.toml"));
+        std::fs::copy(folder.join("manifest.toml"), &beside)
+            .and_then(|_| std::fs::rename(&beside, &manifest))
+            .map_err(file)?;
         Ok(reference)
     }
 
@@ -203,10 +215,13 @@ impl Registry {
     /// # Errors
     /// If it does not follow, is not signed by one of the history's keys, or another one took its number.
     pub fn append(&self, history: &mut History, note: &[u8]) -> Result<(), RegistryError> {
-        history.push(note)?;
-        let path = self.statement(history.decisions().len() as u64);
+        // The caller's history follows only what is on disk.
+        let mut next = history.clone();
+        next.push(note)?;
+        let folder = self.root.join("statements");
+        let path = self.statement(next.decisions().len() as u64);
         let file = |source| RegistryError::File { path: path.clone(), source };
-        std::fs::create_dir_all(self.root.join("statements")).map_err(file)?;
+        std::fs::create_dir_all(&folder).map_err(file)?;
         let mut options = std::fs::OpenOptions::new();
         let mut opened = match options.write(true).create_new(true).open(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
@@ -214,7 +229,11 @@ impl Registry {
             }
             opened => opened.map_err(file)?,
         };
-        opened.write_all(note).and_then(|()| opened.sync_all()).map_err(file)
+        opened.write_all(note).and_then(|()| opened.sync_all()).map_err(file)?;
+        // The file's name is on disk with its folder.
+        std::fs::File::open(&folder).and_then(|folder| folder.sync_all()).map_err(file)?;
+        *history = next;
+        Ok(())
     }
 
     fn statement(&self, number: u64) -> PathBuf {
@@ -255,7 +274,7 @@ fn read(path: &Path, limit: u64) -> Result<Vec<u8>, RegistryError> {
     let opened = std::fs::File::open(path).map_err(file)?;
     opened.take(limit + 1).read_to_end(&mut bytes).map_err(file)?;
     match bytes.len() as u64 > limit {
-        true => Err(RegistryError::TooMany(limit)),
+        true => Err(RegistryError::TooLarge { path: path.into(), limit }),
         false => Ok(bytes),
     }
 }

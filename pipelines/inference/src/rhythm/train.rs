@@ -310,6 +310,8 @@ fn fingerprint(cases: &[RhythmCase], settings: &RhythmSettings) -> String {
     for case in cases {
         hash.update(case.case.0.to_le_bytes());
         hash.update([case.class.index() as u8]);
+        // What was described otherwise is not gone on with.
+        case.whole.features.iter().for_each(|feature| hash.update(feature.to_le_bytes()));
     }
     hex::encode(hash.finalize())
 }

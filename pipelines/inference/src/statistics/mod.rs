@@ -14,3 +14,9 @@ pub use calibration::{Bin, Calibration, brier, calibration};
 pub use confusion::{ClassMetrics, Confusion};
 pub use roc::{RocPoint, auprc, auroc, roc_curve};
 pub use stability::population_stability;
+
+/// The median, the upper one of an even number; `None` of nothing. Reorders.
+pub(crate) fn upper_median(values: &mut [f32]) -> Option<f32> {
+    let middle = values.len() / 2;
+    (!values.is_empty()).then(|| *values.select_nth_unstable_by(middle, f32::total_cmp).1)
+}

@@ -19,7 +19,7 @@ use haar_schema::SampleRate;
 
 use super::delineate::{Absent, Delineation, Wave};
 use super::filter::is_sample;
-use super::st::{interval_s, isoelectric_mv, median};
+use super::st::{interval_s, isoelectric_mv, upper_median};
 
 /// The fewest beats of which [`summarise`] takes a median.
 pub const MIN_QT_BEATS: usize = 5;
@@ -147,7 +147,7 @@ pub fn summarise(intervals: &[Result<Qt, QtError>]) -> Result<QtSummary, QtError
     qt.sort_by(f64::total_cmp);
     let spread_ms = qt[qt.len() * 3 / 4] - qt[qt.len() / 4];
     let qt_ms = qt[qt.len() / 2];
-    let rr_ms = median(&mut rr).ok_or(too_few)?;
+    let rr_ms = upper_median(&mut rr).ok_or(too_few)?;
     Ok(QtSummary { qt_ms, rr_ms, spread_ms, beats: qt.len() })
 }
 

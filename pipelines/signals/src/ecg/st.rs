@@ -94,15 +94,15 @@ pub fn median_st(mv: &[f32], rate: SampleRate, beats: &[Delineation]) -> Result<
     }
     let mut intervals: Vec<f64> =
         (1..beats.len()).filter_map(|index| interval_s(beats, index, rate_hz)).collect();
-    let after_s = after_j_s(median(&mut intervals));
+    let after_s = after_j_s(upper_median(&mut intervals));
     let mut ends: Vec<f64> = usable.iter().map(|(_, _, end)| *end as f64).collect();
-    let j = median(&mut ends).unwrap_or(0.0) as usize;
+    let j = upper_median(&mut ends).unwrap_or(0.0) as usize;
     let mut across = Vec::with_capacity(usable.len());
     let mut median_sample = |place: usize| {
         across.clear();
         across
             .extend(usable.iter().filter_map(|(r, level, _)| Some(sample(mv, r + place)? - level)));
-        median(&mut across)
+        upper_median(&mut across)
     };
     let st = measure(&mut median_sample, j, 0.0, after_s, rate_hz).ok_or(StError::Gap)?;
     Ok(StLevel { beats: usable.len(), ..st })
@@ -112,7 +112,7 @@ pub fn median_st(mv: &[f32], rate: SampleRate, beats: &[Delineation]) -> Result<
 pub(super) fn isoelectric_mv(mv: &[f32], rate_hz: f64, onset: usize) -> Option<f64> {
     let from = onset.checked_sub((ISOELECTRIC_S * rate_hz).round() as usize)?;
     let mut before: Vec<f64> = (from..=onset).filter_map(|place| sample(mv, place)).collect();
-    median(&mut before)
+    upper_median(&mut before)
 }
 
 /// From the beat before to this one; of the first to the one after.
@@ -122,8 +122,8 @@ pub(super) fn interval_s(beats: &[Delineation], index: usize, rate_hz: f64) -> O
     (samples > 0).then(|| samples as f64 / rate_hz)
 }
 
-/// Of all values, which it sorts; the upper of two in the middle.
-pub(super) fn median(values: &mut [f64]) -> Option<f64> {
+/// The median, the upper one of an even number; `None` of nothing. Reorders.
+pub(super) fn upper_median(values: &mut [f64]) -> Option<f64> {
     let middle = values.len() / 2;
     (!values.is_empty()).then(|| *values.select_nth_unstable_by(middle, f64::total_cmp).1)
 }

@@ -11,13 +11,39 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-pub(crate) const STYLE: &str = include_str!("style.css");
+const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("script.js");
 
 /// The page as one HTML text.
 pub fn render(report: &Report) -> String {
     let shown = &report.patients[..report.patients.len().min(MAX_PATIENTS)];
     let cards: Vec<Card<'_>> = shown.iter().enumerate().map(Card::of).collect();
+    let body = html! {
+        header {
+            h1 { (report.title) }
+            p.made { "Made " (date(report.generated)) " " (clock(report.generated)) " UTC. All times are UTC." }
+            p.warning role="note" { b { "Decision support; not a certified medical device." }
+                " Flags point at something to look at. They are no diagnosis." }
+        }
+        main {
+            (summary(&report.summary, &cards))
+            @for card in &cards { (card.draw()) }
+            @if shown.len() < report.patients.len() {
+                p.note { (report.patients.len() - shown.len()) " more patients are in the site log, not on this page." }
+            }
+        }
+        footer {
+            "Site log " code { (report.summary.origin) } ", " (thousands(report.summary.log_size))
+            " leaves, root " code.hash { (report.summary.root) }
+            ". A flag is proved by its proof file (" code { "haar verify FILE" } "), not by this page."
+        }
+        script { (PreEscaped(SCRIPT)) }
+    };
+    document(&report.title, &body)
+}
+
+/// A self-contained page in the look of all reports, with what its strips refer to.
+pub(crate) fn document(title: &str, body: &Markup) -> String {
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -25,30 +51,12 @@ pub fn render(report: &Report) -> String {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
-                title { (report.title) }
+                title { (title) }
                 style { (PreEscaped(STYLE)) }
             }
             body {
                 (strip::patterns())
-                header {
-                    h1 { (report.title) }
-                    p.made { "Made " (date(report.generated)) " " (clock(report.generated)) " UTC. All times are UTC." }
-                    p.warning role="note" { b { "Decision support; not a certified medical device." }
-                        " Flags point at something to look at. They are no diagnosis." }
-                }
-                main {
-                    (summary(&report.summary, &cards))
-                    @for card in &cards { (card.draw()) }
-                    @if shown.len() < report.patients.len() {
-                        p.note { (report.patients.len() - shown.len()) " more patients are in the site log, not on this page." }
-                    }
-                }
-                footer {
-                    "Site log " code { (report.summary.origin) } ", " (thousands(report.summary.log_size))
-                    " leaves, root " code.hash { (report.summary.root) }
-                    ". A flag is proved by its proof file (" code { "haar verify FILE" } "), not by this page."
-                }
-                script { (PreEscaped(SCRIPT)) }
+                (body)
             }
         }
     };

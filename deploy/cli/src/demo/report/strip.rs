@@ -30,7 +30,7 @@ const SMALLER_GAINS_MM_PER_MV: [f64; 3] = [5.0, 2.5, 1.0];
 const SPIKE_SHARE: f64 = 0.001;
 
 /// Patterns that every strip on the page refers to; stands once in the page.
-pub(crate) fn patterns() -> Markup {
+pub(super) fn patterns() -> Markup {
     html! {
         svg width="0" height="0" style="position:absolute" aria-hidden="true" {
             defs {
