@@ -223,14 +223,20 @@ mod tests {
         Network::new(architecture.initial(&mut random).unwrap()).unwrap()
     }
 
+    /// Windows of numbers that are random and always the same.
+    fn windows(count: usize) -> Tensor {
+        let mut random = ChaCha8Rng::seed_from_u64(11);
+        let values: Vec<f32> =
+            (0..count * WINDOW * FEATURES).map(|_| random.random_range(-1.7_f32..1.7)).collect();
+        Tensor::from_vec(values, (count, WINDOW, FEATURES), &Device::Cpu).unwrap()
+    }
+
     #[test]
     fn shapes_decide_which_network_it_is() {
         for architecture in ALL {
             let network = network(architecture);
             assert_eq!(network.architecture, architecture);
-            let scores = network.forward(
-                &Tensor::randn(0.0_f32, 1.0, (2, WINDOW, FEATURES), &Device::Cpu).unwrap(),
-            );
+            let scores = network.forward(&windows(2));
             assert_eq!(scores.unwrap().dims(), [2, WINDOW, CLASSES]);
             let mut missing = network.parameters.clone();
             missing.remove("output.bias");
@@ -246,20 +252,11 @@ mod tests {
     fn gradients_are_right() {
         for architecture in ALL {
             let network = network(architecture);
-            let x = Tensor::randn(0.0_f32, 1.0, (3, WINDOW, FEATURES), &Device::Cpu).unwrap();
-            let f = |x: &Tensor| {
-                network
-                    .forward(x)
-                    .unwrap()
-                    .narrow(2, 3, 1)
-                    .unwrap()
-                    .sqr()
-                    .unwrap()
-                    .sum_all()
-                    .unwrap()
-            };
+            let x = windows(3);
+            let scores = |x: &Tensor| network.forward(x).unwrap().narrow(2, 3, 1).unwrap();
             let var = candle_core::Var::from_tensor(&x).unwrap();
-            let gradient = f(var.as_tensor()).backward().unwrap();
+            let sum = scores(var.as_tensor()).sqr().unwrap().sum_all().unwrap();
+            let gradient = sum.backward().unwrap();
             let gradient =
                 gradient.get(&var).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
             let at = WINDOW * FEATURES + 60 * FEATURES;
@@ -268,7 +265,9 @@ mod tests {
                 values[at] += by;
                 let x =
                     Tensor::from_vec(values.clone(), (3, WINDOW, FEATURES), &Device::Cpu).unwrap();
-                f64::from(f(&x).to_scalar::<f32>().unwrap())
+                // Summed in f64: the difference is a small part of the sum.
+                let scores = scores(&x).flatten_all().unwrap().to_vec1::<f32>().unwrap();
+                scores.into_iter().map(|score| f64::from(score).powi(2)).sum::<f64>()
             };
             let difference = (moved(0.02) - moved(-0.04)) / 0.04;
             let found = f64::from(gradient[at]);
