@@ -24,8 +24,14 @@ macro_rules! builtin {
 }
 
 /// The models that come with Haar, by id.
-pub const BUILTIN: &[Builtin] =
-    builtin!("condition-group", "device-faults", "ecg-beats", "ecg-rhythm", "sepsis");
+pub const BUILTIN: &[Builtin] = builtin!(
+    "condition-group",
+    "device-faults",
+    "ecg-beats",
+    "ecg-rhythm",
+    "personal-normal",
+    "sepsis"
+);
 
 impl Builtin {
     /// Checked like any other model.

@@ -3,6 +3,7 @@
 mod beats;
 mod faults;
 mod news2;
+mod personal;
 mod qrs;
 mod report;
 mod respiration;
@@ -12,6 +13,7 @@ mod sepsis;
 use crate::failure::Failure;
 use clap::Subcommand;
 
+pub(crate) use personal::table as personal_table;
 pub(crate) use sepsis::table as sepsis_table;
 
 /// Hold an analysis against annotated recordings.
@@ -29,6 +31,8 @@ enum Task {
     Faults(faults::Args),
     /// Completeness and bounds of NEWS2 on hourly records, and its AUROC for sepsis: the baseline.
     News2(news2::Args),
+    /// What is usual for a patient: coverage and sharpness of the intervals around hourly vital signs.
+    Personal(personal::Args),
     /// R-peak detection: all annotated beats from the first on, first lead or first two, 150 ms tolerance.
     Qrs(qrs::Args),
     /// Respiration rate of 32 s windows against breaths marked by two annotators.
@@ -45,6 +49,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         Task::Beats(args) => beats::run(&args),
         Task::Faults(args) => faults::run(&args),
         Task::News2(args) => news2::run(&args),
+        Task::Personal(args) => personal::run(&args),
         Task::Qrs(args) => qrs::run(&args),
         Task::Respiration(args) => respiration::run(&args),
         Task::Sepsis(args) => sepsis::run(&args),

@@ -3,6 +3,7 @@
 mod beats;
 mod condition;
 mod faults;
+mod personal;
 mod rhythm;
 mod sepsis;
 
@@ -25,6 +26,8 @@ enum Task {
     Faults(faults::Args),
     /// Sort flagged windows into groups of conditions.
     Condition(condition::Args),
+    /// Say what is usual for a patient: vital signs an hour ahead with intervals (CinC 2019 stays).
+    Personal(personal::Args),
     /// Warn of sepsis six hours ahead from hourly stays (CinC 2019 challenge).
     Sepsis(sepsis::Args),
     /// Tell the rhythm of short single-lead ECGs: normal, atrial fibrillation, other, noisy.
@@ -37,6 +40,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         Task::Beats(args) => beats::run(&args),
         Task::Faults(args) => faults::run(&args),
         Task::Condition(args) => condition::run(&args),
+        Task::Personal(args) => personal::run(&args),
         Task::Sepsis(args) => sepsis::run(&args),
         Task::Rhythm(args) => rhythm::run(&args),
     }

@@ -94,6 +94,17 @@ pub struct Normals {
 }
 
 impl Normals {
+    /// The model that is built in.
+    ///
+    /// # Errors
+    /// None that a build which passed its tests can give; the built-in files are checked like any others.
+    pub fn builtin() -> Result<Self, LoadError> {
+        Self::new(Package::from_parts(
+            include_str!("../../models/personal-normal/manifest.toml"),
+            include_bytes!("../../models/personal-normal/weights.safetensors"),
+        )?)
+    }
+
     /// The model in a folder.
     ///
     /// # Errors

@@ -52,6 +52,13 @@ pub(super) struct Track {
     tails: [(f64, f64); COVERAGES.len()],
 }
 
+impl PersonalState {
+    /// The time of the newest reading of any signal; `None` before the first.
+    pub fn newest(&self) -> Option<Timestamp> {
+        self.tracks.values().map(|track| track.at).max()
+    }
+}
+
 impl Normals {
     /// Judges a reading, then learns from it. `None`, and nothing learned, for a signal that has no forecast, a value that is
     /// not finite, or a time that is less than half an hour after the reading before.
