@@ -204,7 +204,7 @@ fn a_flipped_bit_anywhere_in_the_log_is_found() {
         found: 0,
     };
     assert!(flips.is_sound());
-    let Leaves { digests, flagged, transitions } = &RUN.leaves;
+    let Leaves { digests, flagged, transitions, .. } = &RUN.leaves;
     let leaves = digests.len() + flagged.len() + transitions.len();
     for key in ["checkpoint", "vkey"] {
         flips.row(META, key);

@@ -11,6 +11,9 @@
 mod bad_input;
 mod e2e;
 mod kills;
+mod models;
+mod notices;
+mod parameters;
 mod programs;
 mod tidy;
 mod ward;

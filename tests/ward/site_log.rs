@@ -13,6 +13,8 @@ pub struct Leaves {
     pub digests: Vec<(u64, WindowDigest)>,
     pub flagged: Vec<(u64, FlaggedEvent)>,
     pub transitions: Vec<(u64, Transition)>,
+    /// Decisions about models, parameters of patients.
+    pub others: Vec<(u64, LeafKind)>,
 }
 
 impl Leaves {
@@ -32,6 +34,9 @@ impl Leaves {
                 }
                 LeafKind::AlarmTransition => {
                     leaves.transitions.push((index, Transition::from_json(&record.body).unwrap()));
+                }
+                LeafKind::ModelStatement | LeafKind::PatientParameters => {
+                    leaves.others.push((index, record.kind));
                 }
                 kind => {
                     let digest = WindowDigest::from_json(&record.body).unwrap();

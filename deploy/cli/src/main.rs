@@ -1,12 +1,15 @@
 //! `haar`: one command for people. Every subcommand is a module; this file only chooses.
 #![forbid(unsafe_code)]
 
+mod alarms;
 mod bench;
 mod demo;
 mod evaluate;
 mod failure;
+mod fog;
 mod fsck;
 mod model;
+mod parameters;
 mod prove;
 mod replay;
 mod sepsis_data;
@@ -49,6 +52,10 @@ enum Command {
     Train(train::Args),
     /// Look at models, and decide which are at work.
     Model(model::Args),
+    /// Look at alarms and act on them.
+    Alarms(alarms::Args),
+    /// Set limits and scales for one patient.
+    Parameters(parameters::Args),
     /// Measure speed.
     Bench(bench::Args),
 }
@@ -65,6 +72,8 @@ fn main() -> ExitCode {
         Command::Evaluate(args) => evaluate::run(args),
         Command::Train(args) => train::run(args),
         Command::Model(args) => model::run(args),
+        Command::Alarms(args) => alarms::run(args),
+        Command::Parameters(args) => parameters::run(args),
         Command::Bench(args) => bench::run(args),
     };
     match ended {
@@ -74,5 +83,17 @@ fn main() -> ExitCode {
             eprintln!("haar: {failure}");
             Failure::status(&failure)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    /// clap finds its mistakes, such as an argument that is there twice, when a command is used.
+    #[test]
+    fn every_command_can_be_parsed() {
+        Cli::command().debug_assert();
     }
 }

@@ -9,15 +9,18 @@ use crate::item::Lane;
 use crate::operator::Report;
 use crate::rollup::{Change, Episode, Rollup};
 use crate::window::{Counts, Fired};
+use haar_catalog::parameters::Ward;
 use haar_catalog::{EcgDescription, Pipeline, Raised};
 use haar_inference::condition::{ConditionFeatures, ConditionModel};
+use haar_inference::rhythm::{RhythmInput, RhythmModel};
 use haar_inference::{BeatInput, BeatScore};
 use haar_schema::{
     Condition, EdgeId, Features, FlaggedEvent, MAX_STRIP_SAMPLES, ModelRef, SignalId, Strip,
-    WindowDigest, WindowKey,
+    Timestamp, WindowDigest, WindowKey,
 };
 use haar_signals::moments::Moments;
 use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Pipeline as Local;
@@ -69,11 +72,36 @@ pub struct Means {
     pub pipeline: Pipeline,
     /// The number that it bears in reports.
     pub number: usize,
-    /// The models that score its beats, if it has one.
-    pub models: Option<Deployment>,
+    /// What scores its windows, if anything does.
+    pub scorer: Option<Scorer>,
     /// Sorts its flags.
     pub conditions: ConditionModel,
+    /// What doctors have set for single patients.
+    pub ward: SharedWard,
 }
+
+/// What scores the windows of an ECG pipeline.
+#[derive(Clone)]
+pub enum Scorer {
+    /// Each beat by itself, with the models that are deployed.
+    Beats(Deployment),
+    /// The window as a whole, with the built-in model of rhythm.
+    Rhythm(RhythmModel),
+}
+
+impl Scorer {
+    /// The model whose word counts for a window that ends at this event time.
+    fn reference(&self, end: Timestamp) -> &ModelRef {
+        match self {
+            Self::Beats(models) => models.at(end.micros()).1.live.reference(),
+            Self::Rhythm(model) => model.reference(),
+        }
+    }
+}
+
+/// Parameters of patients, shared with whoever takes new ones. A window is concluded with those that hold at its end; so that a
+/// replay comes to the same, none may be taken whose effective time lies before windows that were concluded.
+pub type SharedWard = Arc<RwLock<Ward>>;
 
 /// Concludes the windows of a vitals pipeline.
 pub fn vitals<'scope>(
@@ -144,7 +172,7 @@ pub fn ecg<'scope>(
 }
 
 fn conclude_epoch(means: &Means, reports: Vec<Report<Segments>>) -> Vec<Conclusion> {
-    let Means { pipeline, number, models, .. } = means;
+    let Means { pipeline, number, scorer, .. } = means;
     let mut conclusions = Vec::new();
     let mut described: Vec<Described> = Vec::new();
     for report in reports {
@@ -161,19 +189,23 @@ fn conclude_epoch(means: &Means, reports: Vec<Report<Segments>>) -> Vec<Conclusi
             Report::Counts(counts) => conclusions.push(Conclusion::Counts(*number, counts)),
         }
     }
-    if let Some(models) = models {
-        let (scored, unscored) = score(pipeline, models, &mut described);
-        if !scored.is_empty() {
-            conclusions.push(Conclusion::Scored(scored));
+    match scorer {
+        None => {}
+        Some(Scorer::Beats(models)) => {
+            let (scored, unscored) = score(pipeline, models, &mut described);
+            if !scored.is_empty() {
+                conclusions.push(Conclusion::Scored(scored));
+            }
+            if unscored > 0 {
+                conclusions.push(Conclusion::Unscored(unscored));
+            }
         }
-        if unscored > 0 {
-            conclusions.push(Conclusion::Unscored(unscored));
-        }
+        Some(Scorer::Rhythm(model)) => judge_rhythm(pipeline, model, &mut described),
     }
     for (fired, waveform, description) in described {
         let features = description.features.clone();
         let strip = || strip(&waveform, &description);
-        let model = models.as_ref().map(|models| models.at(fired.end.micros()).1.live.reference());
+        let model = scorer.as_ref().map(|scorer| scorer.reference(fired.end));
         conclusions.push(Conclusion::Window(Box::new(conclude(
             means,
             fired,
@@ -187,6 +219,21 @@ fn conclude_epoch(means: &Means, reports: Vec<Report<Segments>>) -> Vec<Conclusi
 
 /// Windows that fired in one epoch, with their waveform and what it is like.
 type Described = (Fired<Segments>, Waveform, EcgDescription);
+
+/// Asks the model of rhythm about the epoch's windows, together. One that it cannot judge keeps its features missing.
+fn judge_rhythm(pipeline: &Pipeline, model: &RhythmModel, described: &mut [Described]) {
+    let (mut places, mut inputs) = (Vec::new(), Vec::new());
+    for (place, (_, waveform, _)) in described.iter().enumerate() {
+        if let Ok(input) = RhythmInput::new(&waveform.samples, waveform.rate) {
+            places.push(place);
+            inputs.push(input);
+        }
+    }
+    let Ok(scores) = model.classify(&inputs) else { return };
+    for (place, score) in places.into_iter().zip(scores) {
+        pipeline.conclude_rhythm(&mut described[place].2, &score);
+    }
+}
 
 /// Runs the epoch's beats through the models of their time, each model in one go. Says what they said, and how
 /// many beats a live model refused.
@@ -254,11 +301,16 @@ fn note(
 fn conclude<A>(
     means: &Means,
     fired: Fired<A>,
-    features: Features,
+    mut features: Features,
     model: Option<&ModelRef>,
     strip: Option<&dyn Fn() -> Strip>,
 ) -> Concluded {
-    let Means { pipeline, conditions, .. } = means;
+    let Means { pipeline, conditions, ward, .. } = means;
+    let ward = ward.read().unwrap_or_else(PoisonError::into_inner);
+    let parameters = ward.at(fired.subject, fired.end);
+    if let Some(parameters) = parameters {
+        pipeline.personalise(&mut features, parameters);
+    }
     let key = WindowKey {
         edge: fired.edge,
         subject: fired.subject,
@@ -267,7 +319,7 @@ fn conclude<A>(
         end_us: fired.end,
     };
     let id = key.id();
-    let decision = pipeline.decide(&features);
+    let decision = pipeline.decide(&features, parameters);
     let condition = match decision.raised.is_empty() {
         true => None,
         false => sort(conditions, &features),

@@ -7,7 +7,7 @@
 //!
 //! Epochs end when [`Feed::end_epoch`] says so, at all workers at the same place in what was sent.
 
-use crate::conclude::{self, Concluded, Conclusion, Means};
+use crate::conclude::{self, Concluded, Conclusion, Means, Scorer, SharedWard};
 use crate::deployment::{Deployment, Scored};
 use crate::item::{Item, Items, Lane, Segment};
 use crate::operator::windows;
@@ -15,6 +15,7 @@ use crate::rollup::{Change, Episode, Rollup, with_rollups};
 use crate::window::{Counts, Windowing};
 use haar_catalog::{Family, Pipeline};
 use haar_inference::condition::ConditionModel;
+use haar_inference::rhythm::{RHYTHM_TASK, RhythmModel};
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -85,9 +86,9 @@ pub enum StartError {
         /// The model's id.
         model: String,
     },
-    /// The model that sorts flags.
+    /// A built-in model.
     #[error(transparent)]
-    Conditions(#[from] haar_inference::package::LoadError),
+    Builtin(#[from] haar_inference::package::LoadError),
     /// Timely could not start.
     #[error("timely could not start its workers: {0}")]
     Timely(String),
@@ -183,12 +184,13 @@ pub fn common_pane_us(pipelines: &[Pipeline]) -> i64 {
 pub fn start(
     pipelines: &[Pipeline],
     models: &BTreeMap<String, Deployment>,
+    ward: &SharedWard,
     workers: usize,
 ) -> Result<Runtime, StartError> {
     if workers == 0 || workers > MAX_WORKERS {
         return Err(StartError::Workers(workers));
     }
-    let plan = Arc::new(plan(pipelines, models)?);
+    let plan = Arc::new(plan(pipelines, models, ward)?);
     let (results, epochs) = sync_channel(QUEUED_EPOCHS * workers);
     let (entrances, exits): (Vec<_>, Vec<_>) = (0..workers)
         .map(|_| {
@@ -218,6 +220,7 @@ struct Planned {
 fn plan(
     pipelines: &[Pipeline],
     models: &BTreeMap<String, Deployment>,
+    ward: &SharedWard,
 ) -> Result<Vec<Planned>, StartError> {
     let conditions = ConditionModel::builtin()?;
     pipelines
@@ -228,15 +231,19 @@ fn plan(
             let spec = pipeline.window();
             let windowing = Windowing::new(spec.size_us, spec.slide_us, spec.lateness_us)
                 .ok_or_else(|| StartError::Window(id()))?;
-            let model =
-                match pipeline.model() {
-                    None => None,
-                    Some(name) => Some(models.get(name).cloned().ok_or_else(|| {
-                        StartError::Model { pipeline: id(), model: name.to_owned() }
-                    })?),
-                };
+            let scorer = match pipeline.model() {
+                None => None,
+                Some(RHYTHM_TASK) => Some(Scorer::Rhythm(RhythmModel::builtin()?)),
+                Some(name) => {
+                    let model = models.get(name).cloned();
+                    let missing = || StartError::Model { pipeline: id(), model: name.to_owned() };
+                    Some(Scorer::Beats(model.ok_or_else(missing)?))
+                }
+            };
             let (pipeline, conditions) = (pipeline.clone(), conditions.clone());
-            Ok(Planned { means: Means { pipeline, number, models: model, conditions }, windowing })
+            let ward = Arc::clone(ward);
+            let means = Means { pipeline, number, scorer, conditions, ward };
+            Ok(Planned { means, windowing })
         })
         .collect()
 }
@@ -366,7 +373,7 @@ mod tests {
     fn an_epoch_that_was_ended_is_reported_though_the_feed_goes_at_once() {
         for _ in 0..100 {
             let Runtime { feed, epochs, thread } =
-                start(&haar_catalog::builtin(), &models(), 2).unwrap();
+                start(&haar_catalog::builtin(), &models(), &SharedWard::default(), 2).unwrap();
             feed.end_epoch(1).unwrap();
             drop(feed);
             let reported: Vec<u64> = epochs.iter().map(|result| result.epoch).collect();

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 use haar_catalog::{Family, Pipeline, builtin};
+use haar_dataflow::conclude::SharedWard;
 use haar_dataflow::deployment::Deployment;
 use haar_dataflow::item::{Items, Lane};
 use haar_dataflow::runtime::{Feed, WorkerEpoch, common_pane_us, start};
@@ -173,7 +174,7 @@ type Concluded = BTreeSet<(String, u64, Vec<u8>, Vec<Vec<u8>>)>;
 /// Runs the lanes through the dataflow, in batches and epochs of random length.
 fn run(lanes: &[Spooled], workers: usize, seed: u64) -> (Concluded, u64) {
     let pipelines = builtin();
-    let runtime = start(&pipelines, &models(), workers).unwrap();
+    let runtime = start(&pipelines, &models(), &SharedWard::default(), workers).unwrap();
     let epochs = runtime.epochs;
     let collector = std::thread::spawn(move || epochs.iter().collect::<Vec<WorkerEpoch>>());
     send(lanes, runtime.feed, common_pane_us(&pipelines), seed);
@@ -357,7 +358,7 @@ fn directly(
     let own: Vec<Option<BeatScore>> =
         description.inputs.iter().map(|input| input.as_ref().and_then(|_| scores.next())).collect();
     pipeline.conclude_ecg(&mut description, &own);
-    let raised = pipeline.decide(&description.features).raised;
+    let raised = pipeline.decide(&description.features, None).raised;
     (description.features, raised.into_iter().map(|raised| raised.flag).collect())
 }
 

@@ -48,15 +48,18 @@ pub enum LeafKind {
     AlarmTransition = 4,
     /// A decision about a model: shadow, promotion, rollback, withdrawal.
     ModelStatement = 5,
+    /// What a doctor has set for one patient.
+    PatientParameters = 6,
 }
 
 impl LeafKind {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::WindowDigest,
         Self::FlaggedEvent,
         Self::Correction,
         Self::AlarmTransition,
         Self::ModelStatement,
+        Self::PatientParameters,
     ];
 
     /// Its byte in a leaf.
@@ -77,6 +80,7 @@ impl LeafKind {
             Self::Correction => "correction",
             Self::AlarmTransition => "alarm-transition",
             Self::ModelStatement => "model-statement",
+            Self::PatientParameters => "patient-parameters",
         }
     }
 }
@@ -90,7 +94,7 @@ impl fmt::Display for LeafKind {
 /// The text is not the name of a [`LeafKind`].
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "unknown kind of leaf; this build knows window-digest, flagged-event, correction, alarm-transition and model-statement"
+    "unknown kind of leaf; this build knows window-digest, flagged-event, correction, alarm-transition, model-statement and patient-parameters"
 )]
 pub struct UnknownKind;
 

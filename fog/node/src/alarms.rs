@@ -33,10 +33,12 @@ pub(crate) struct Committed {
     pub(crate) transitions: Vec<Transition>,
 }
 
-/// An action that waits.
-pub(crate) struct Request {
-    action: Action,
-    answer: oneshot::Sender<Answer>,
+/// What waits for the next epoch.
+pub(crate) enum Request {
+    /// Somebody acts, and waits for the answer.
+    Act(Action, oneshot::Sender<Answer>),
+    /// The node says something of itself.
+    Say(Window),
 }
 
 /// Why an action was not even tried.
@@ -66,11 +68,16 @@ impl Desk {
     /// Hands in an action; the receiver has the answer when it is committed.
     pub(crate) fn act(&self, action: Action) -> Result<oneshot::Receiver<Answer>, NotTaken> {
         let (answer, receiver) = oneshot::channel();
-        match self.requests.try_send(Request { action, answer }) {
+        match self.requests.try_send(Request::Act(action, answer)) {
             Ok(()) => Ok(receiver),
             Err(TrySendError::Full(_)) => Err(NotTaken::Busy),
             Err(TrySendError::Disconnected(_)) => Err(NotTaken::Stopping),
         }
+    }
+
+    /// Hands in what the node says of itself, as a window of the site; `false` if too much waits.
+    pub(crate) fn say(&self, window: Window) -> bool {
+        self.requests.try_send(Request::Say(window)).is_ok()
     }
 }
 
@@ -81,6 +88,7 @@ pub(crate) struct Warden {
     open: Arc<Mutex<Vec<OpenAlarm>>>,
     transitions: Counter<u64>,
     standing: Gauge<f64>,
+    refused: Gauge<f64>,
     shown: BTreeMap<(&'static str, &'static str), u64>,
 }
 
@@ -106,8 +114,9 @@ impl Warden {
         let desk = Desk { requests: sender, open: Arc::clone(&open) };
         let transitions = metrics.counter(&names::FOG_ALARM_TRANSITIONS);
         let standing = metrics.gauge(&names::FOG_ALARMS);
+        let refused = metrics.gauge(&names::FOG_ALARMS_REFUSED);
         let shown = BTreeMap::new();
-        let mut warden = Self { alarms, requests, open, transitions, standing, shown };
+        let mut warden = Self { alarms, requests, open, transitions, standing, refused, shown };
         warden.show();
         (warden, desk)
     }
@@ -119,14 +128,20 @@ impl Warden {
         windows: impl IntoIterator<Item = &'w Concluded>,
     ) -> Steps {
         let mut steps = Steps { is_idle: self.alarms.is_idle_at(now), ..Steps::default() };
-        for Request { action, answer } in self.requests.try_iter().take(QUEUED_ACTIONS) {
+        for request in self.requests.try_iter().take(QUEUED_ACTIONS) {
+            steps.is_idle = false;
             let from = steps.transitions.len();
-            let taken = self.alarms.step(now, &Input::Action(action)).map(|own| {
+            let (input, answer) = match request {
+                Request::Act(action, answer) => (Input::Action(action), Some(answer)),
+                Request::Say(window) => (Input::Window(window), None),
+            };
+            let taken = self.alarms.step(now, &input).map(|own| {
                 steps.transitions.extend(own);
                 from..steps.transitions.len()
             });
-            steps.is_idle = false;
-            steps.waiting.push(Waiting { answer, steps: taken });
+            if let Some(answer) = answer {
+                steps.waiting.push(Waiting { answer, steps: taken });
+            }
         }
         let inputs = windows.into_iter().map(|window| Input::Window(seen(window)));
         for input in inputs.chain([Input::Tick]) {
@@ -177,6 +192,7 @@ impl Warden {
             ];
             self.standing.record(*count as f64, &labels);
         }
+        self.refused.record(self.alarms.refused() as f64, &[]);
         *self.open.lock().unwrap_or_else(PoisonError::into_inner) = open;
     }
 }

@@ -10,10 +10,13 @@
 //! start finds out and has the edges replay. Nothing that was not committed has been acknowledged.
 
 use crate::alarms::Warden;
+use crate::courses::Courses;
 use crate::ingest::{EpochEnd, Gate, LaneEnd};
 use crate::models::Monitor;
+use crate::notify::Roster;
+use crate::parameters::Registrar;
 use crate::stats::{RecentFlag, Tally};
-use crate::store::{CommitError, Epoch, Known, Position, Store};
+use crate::store::{CommitError, Epoch, Known, Notice, Position, Store};
 use haar_dataflow::conclude::Concluded;
 use haar_dataflow::item::Lane;
 use haar_dataflow::runtime::WorkerEpoch;
@@ -52,6 +55,9 @@ pub(crate) struct Work {
     pub(crate) pipelines: Vec<String>,
     pub(crate) monitor: Monitor,
     pub(crate) warden: Warden,
+    pub(crate) roster: Roster,
+    pub(crate) registrar: Registrar,
+    pub(crate) courses: Courses,
     /// Signed decisions about models that are not in the log yet.
     pub(crate) statements: Vec<Vec<u8>>,
 }
@@ -65,6 +71,9 @@ pub(crate) struct Committer {
     pipelines: Vec<String>,
     monitor: Monitor,
     warden: Warden,
+    roster: Roster,
+    registrar: Registrar,
+    courses: Courses,
     statements: Vec<Vec<u8>>,
     instruments: Instruments,
     lanes: BTreeMap<Lane, LaneProgress>,
@@ -118,7 +127,19 @@ impl Committer {
             leaves: metrics.gauge(&names::FOG_LEAVES),
             log_bytes: metrics.counter(&names::FOG_LOG_BYTES),
         };
-        let Work { store, gate, tally, workers, pipelines, monitor, warden, statements } = work;
+        let Work {
+            store,
+            gate,
+            tally,
+            workers,
+            pipelines,
+            monitor,
+            warden,
+            roster,
+            registrar,
+            courses,
+            statements,
+        } = work;
         let (lanes, early) = Default::default();
         Self {
             store,
@@ -128,6 +149,9 @@ impl Committer {
             pipelines,
             monitor,
             warden,
+            roster,
+            registrar,
+            courses,
             statements,
             instruments,
             lanes,
@@ -175,13 +199,28 @@ impl Committer {
         self.tally.lock().revise(episodes, rollups);
         let mut draft = self.draft(windows)?;
         draft.state(std::mem::take(&mut self.statements))?;
-        let steps = self.warden.step(now(), &draft.concluded);
+        draft.epoch.at = now();
+        let taken = self.registrar.take(draft.epoch.at);
+        let mut notes = Vec::new();
+        for own in taken {
+            let name = Sha256::digest(&own.note).into();
+            let at = draft.record(LeafKind::PatientParameters, name, own.note.clone())? as u64;
+            draft.epoch.parameters.push((own.subject, own.version, at));
+            notes.push((at, own));
+        }
+        let steps = self.warden.step(draft.epoch.at, &draft.concluded);
         let first_step = draft.epoch.records.len();
         for transition in &steps.transitions {
             let name = transition.alarm.to_bytes();
-            draft.record(LeafKind::AlarmTransition, name, transition.to_json())?;
+            let at = draft.record(LeafKind::AlarmTransition, name, transition.to_json())?;
+            draft.epoch.notices.extend(self.roster.targets(transition).map(|target| Notice {
+                record: at as u64,
+                priority: transition.priority,
+                target: target.to_owned(),
+            }));
         }
         draft.epoch.alarms = self.warden.take_rows();
+        draft.epoch.courses = self.courses.take_changes();
         for lane in &end.lanes {
             if let Some(progress) = self.lanes.get(&lane.lane) {
                 let position = progress.at(lane, self.workers * self.pipelines.len());
@@ -207,6 +246,12 @@ impl Committer {
         }
         self.gate.acknowledge(&draft.epoch.positions);
         self.warden.committed(steps, appended.first_index + first_step as u64);
+        for (at, own) in notes {
+            own.committed(appended.first_index + at);
+        }
+        if !draft.epoch.notices.is_empty() {
+            self.roster.news.notify_waiters();
+        }
         trace_commit(&end.lanes, appended.first_index, draft.epoch.records.len());
         self.report(&draft, appended.first_index, appended.checkpoint.note().len());
         Ok(())
@@ -265,7 +310,7 @@ impl Committer {
     }
 
     /// What of these windows is new, as records.
-    fn draft(&self, mut windows: Vec<Concluded>) -> Result<Draft, CommitterError> {
+    fn draft(&mut self, mut windows: Vec<Concluded>) -> Result<Draft, CommitterError> {
         windows.sort_by(|a, b| {
             let order = |w: &Concluded| (w.lane, w.seq, w.digest.revision);
             order(a).cmp(&order(b)).then_with(|| a.digest.key.cmp(&b.digest.key))
@@ -275,7 +320,7 @@ impl Committer {
         let mut known: BTreeMap<WindowId, Known> =
             ids.iter().zip(stored).filter_map(|(id, known)| Some((*id, known?))).collect();
         let mut draft = Draft::default();
-        for window in windows {
+        for mut window in windows {
             let replayed = self
                 .lanes
                 .get(&window.lane)
@@ -294,6 +339,7 @@ impl Committer {
             }
             known.insert(digest.id, new);
             draft.epoch.windows.push((digest.id, new));
+            self.courses.judge(&mut window);
             draft.add(window)?;
         }
         Ok(draft)
@@ -403,7 +449,7 @@ impl Draft {
 }
 
 /// The time by this machine's clock.
-fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     Timestamp::from_micros(since.map_or(0, |since| since.as_micros() as i64))
 }

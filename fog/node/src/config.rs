@@ -5,6 +5,10 @@ use serde::Deserialize;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+mod notify;
+
+pub use notify::{FhirTarget, MailTls, MqttTarget, NotifyTarget, SmtpTarget, WebhookTarget};
+
 /// The longest configuration file, in bytes.
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
 
@@ -22,6 +26,12 @@ pub struct Config {
     /// From flags to alarms.
     #[serde(default)]
     pub alarms: AlarmsConfig,
+    /// Who is told of alarms, and how; default nobody.
+    #[serde(default)]
+    pub notify: Vec<NotifyTarget>,
+    /// Who may set parameters of single patients.
+    #[serde(default)]
+    pub parameters: ParametersConfig,
     /// Which models run.
     #[serde(default)]
     pub models: ModelsConfig,
@@ -72,6 +82,14 @@ pub struct DataflowConfig {
 pub struct AlarmsConfig {
     /// File with the policy: delays, latching, reminders, escalation, suppression; default none: the built-in policy.
     pub policy: Option<PathBuf>,
+}
+
+/// Who may set parameters of single patients.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ParametersConfig {
+    /// Verifier keys of the doctors; default none: nobody may.
+    pub trusted_keys: Vec<String>,
 }
 
 /// Which models run.
@@ -225,6 +243,7 @@ impl Config {
         if !(1..=haar_link::MAX_CREDIT).contains(&self.link.credit_entries) {
             return value("link.credit_entries", "must be between 1 and 1048576");
         }
+        notify::check(&self.notify)?;
         if self.models.registry.is_some() && self.models.trusted_keys.is_empty() {
             return value(
                 "models.trusted_keys",
@@ -242,6 +261,7 @@ impl Config {
             .chain(&mut self.dataflow.pipelines)
             .chain(&mut self.models.registry)
             .chain(&mut self.alarms.policy)
+            .chain(self.notify.iter_mut().flat_map(NotifyTarget::files))
     }
 }
 
@@ -289,6 +309,28 @@ mod tests {
         ] {
             assert!(EXAMPLE.contains(key), "{key}");
         }
+    }
+
+    /// The commented targets of the example are right too.
+    #[test]
+    fn the_example_targets_are_read() {
+        let (_, commented) = EXAMPLE.split_once("# [[notify]]\n").unwrap();
+        let (commented, _) = commented.split_once("\n\n").unwrap();
+        let targets: String = format!("# [[notify]]\n{commented}")
+            .lines()
+            .filter_map(|line| line.strip_prefix("# ").filter(|line| !line.starts_with("# ")))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        let config = load(&format!("{EXAMPLE}\n{targets}")).unwrap();
+        assert_eq!(config.notify.len(), 4, "{targets}");
+        let twice = targets.replace("doctor-mail", "ward-pager");
+        let error = load(&format!("{EXAMPLE}\n{twice}")).unwrap_err().to_string();
+        assert!(error.contains("two targets ward-pager"), "{error}");
+        let both =
+            targets.replace("[notify.smtp]", "[notify.fhir]\nurl = \"http://x\"\n[notify.smtp]");
+        assert!(
+            load(&format!("{EXAMPLE}\n{both}")).unwrap_err().to_string().contains("exactly one")
+        );
     }
 
     #[test]

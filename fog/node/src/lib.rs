@@ -13,16 +13,20 @@
 mod alarms;
 mod commit;
 mod config;
+mod courses;
 mod ingest;
 mod models;
 mod node;
+mod notify;
+mod parameters;
 mod query;
 mod stats;
 mod store;
 
 pub use config::{
-    AdminConfig, AlarmsConfig, Config, ConfigError, DataflowConfig, LinkConfig, LogConfig,
-    ModelsConfig, TelemetryConfig,
+    AdminConfig, AlarmsConfig, Config, ConfigError, DataflowConfig, FhirTarget, LinkConfig,
+    LogConfig, MailTls, ModelsConfig, MqttTarget, NotifyTarget, ParametersConfig, SmtpTarget,
+    TelemetryConfig, WebhookTarget,
 };
 pub use node::{RunError, Running, StartError, run, start};
 pub use stats::{FogStats, RecentFlag};

@@ -3,8 +3,12 @@
 use crate::alarms::Warden;
 use crate::commit::{Committer, CommitterError, Work};
 use crate::config::{Config, ConfigError};
+use crate::courses::Courses;
 use crate::ingest::{Counters, EpochEnd, Gate, Ingest, QUEUED_INBOUND};
 use crate::models::{Models, ModelsError, Monitor};
+use crate::notify::outbox::Outbox;
+use crate::notify::{Couriers, NotifyError, Roster};
+use crate::parameters::Registrar;
 use crate::query;
 use crate::stats::{FogStats, Tally};
 use crate::store::{Store, StoreError};
@@ -51,6 +55,9 @@ pub enum StartError {
     /// The policy of alarms.
     #[error(transparent)]
     Policy(#[from] haar_alarms::PolicyError),
+    /// Who is told of alarms.
+    #[error(transparent)]
+    Notify(#[from] NotifyError),
     /// What was kept of alarms.
     #[error(transparent)]
     Alarms(#[from] haar_alarms::RestoreError),
@@ -111,6 +118,7 @@ pub struct Running {
 struct Parts {
     link: tokio::task::JoinHandle<Result<(), ServeError>>,
     admin: tokio::task::JoinHandle<Result<(), AdminError>>,
+    couriers: tokio::task::JoinHandle<()>,
     ingest: JoinHandle<()>,
     committer: JoinHandle<Result<(), CommitterError>>,
     dataflow: JoinHandle<Result<(), String>>,
@@ -143,6 +151,7 @@ pub async fn start(
     let pipelines = pipelines(&config.dataflow.pipelines)?;
     let models = Models::open(&config.models, &pipelines)?;
     let policy = policy(config.alarms.policy.as_deref())?;
+    let roster = Roster::new(&config.notify, &policy.contacts())?;
     let tls = ServerTls {
         ca_pem: read(&config.link.ca_file)?,
         cert_pem: read(&config.link.cert_file)?,
@@ -154,7 +163,9 @@ pub async fn start(
     let link = LinkServer::bind(config.link.listen, tls).await?;
     let admin = Admin::bind(config.admin.listen).await?;
     let (link_addr, admin_addr) = (link.local_addr(), admin.local_addr());
-    let runtime = runtime::start(&pipelines, &models.deployments, config.dataflow.workers)?;
+    let (registrar, charts) = Registrar::restore(&store, config.parameters.trusted_keys.clone())?;
+    let runtime =
+        runtime::start(&pipelines, &models.deployments, registrar.ward(), config.dataflow.workers)?;
 
     let tally = Arc::new(Tally::new());
     let (inbound, inbound_receiver) = tokio::sync::mpsc::channel(QUEUED_INBOUND);
@@ -171,6 +182,8 @@ pub async fn start(
     };
     let alarms = Alarms::restore(policy, store.alarms().map_err(StoreError::from)?)?;
     let (warden, desk) = Warden::new(alarms, &metrics);
+    let outbox = Outbox::new(Arc::clone(&store));
+    let couriers = Couriers::new(&config.notify, &outbox, &roster, &desk, &metrics)?;
     let statements = unrecorded(&store, models.statements)?;
     let work = Work {
         store: Arc::clone(&store),
@@ -180,13 +193,22 @@ pub async fn start(
         pipelines: pipelines.iter().map(|pipeline| pipeline.reference().id.clone()).collect(),
         monitor: Monitor::new(models.expected, &metrics),
         warden,
+        roster,
+        registrar,
+        courses: Courses::restore(store.courses().map_err(StoreError::from)?)
+            .map_err(ModelsError::from)?,
         statements,
     };
     let committer = Committer::new(work, &metrics);
     let readiness = Readiness::new();
     readiness.condition("dataflow").ready();
-    let router =
-        Admin::router(&metrics, &readiness).merge(query::router(store, Arc::clone(&tally), desk));
+    let router = Admin::router(&metrics, &readiness).merge(query::router(
+        store,
+        Arc::clone(&tally),
+        desk,
+        outbox,
+        charts,
+    ));
     let (last_batch, drained) = (CancellationToken::new(), CancellationToken::new());
     let ingest_stop = last_batch.clone();
     let handle = tokio::runtime::Handle::current();
@@ -201,6 +223,7 @@ pub async fn start(
             dataflow: runtime.thread,
             link: tokio::spawn(link.serve(Arc::clone(&gate), shutdown)),
             admin: tokio::spawn(admin.serve(router, drained.clone())),
+            couriers: tokio::spawn(couriers.run(drained.clone())),
             last_batch,
             drained,
         },
@@ -245,6 +268,7 @@ impl Running {
         .await;
         parts.drained.cancel();
         let admin = parts.admin.await;
+        let couriers = parts.couriers.await;
         let (ingest, committer, dataflow) = ended.map_err(|_| RunError::Panic("the node"))?;
         // The committer's error comes first: it says why the others ended.
         committer.map_err(|_| RunError::Panic("the committer"))??;
@@ -255,6 +279,7 @@ impl Running {
         }
         link.map_err(|_| RunError::Panic("the link"))??;
         admin.map_err(|_| RunError::Panic("the admin endpoint"))??;
+        couriers.map_err(|_| RunError::Panic("a courier"))?;
         Ok(FogStats { edges: 0, ..tally.snapshot() })
     }
 }

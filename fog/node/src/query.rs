@@ -6,26 +6,49 @@
 //! - `GET /v1/alarms`: the alarms that are not over, the most pressing first.
 //! - `POST /v1/alarms/{id}/acknowledge`, `…/pause`, `…/resume`: somebody acts. The body is JSON: `by`, the name of whoever acts, and
 //!   for a pause `seconds`. The answer comes when the step is committed, and names its leaf.
+//! - `GET /v1/alarms/history?before=LEAF&limit=N`: steps that alarms took, the newest first: JSON with `steps` (each with its `leaf`)
+//!   and `before` for the next page, or none at the beginning of the log.
+//! - `GET /v1/alarms/outbox`: what waits to be delivered and what was given up, without content.
+//! - `POST /v1/parameters`: what a doctor sets for one patient, a signed note (`haar parameters`). The answer comes when it is committed.
+//! - `GET /v1/parameters/{subject}`: all versions, as their texts.
 //! - `GET /v1/episodes`, `/v1/rollups`: [`haar_dataflow::rollup`], as JSON arrays.
 
 use crate::alarms::Desk;
+use crate::notify::outbox::Outbox;
+use crate::parameters::{Charts, RefusedNote};
 use crate::stats::Tally;
 use crate::store::Store;
-use axum::extract::{Path, State};
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use haar_alarms::{Action, Actor, AlarmId, Deed, StepError};
-use haar_ledger::ReadError;
-use serde::Deserialize;
+use haar_alarms::{Action, Actor, AlarmId, Deed, StepError, Transition};
+use haar_catalog::parameters::{MAX_NOTE_BYTES, ParameterError, Parameters};
+use haar_ledger::{LeafKind, ReadError};
+use haar_schema::Subject;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// How long whoever acts on an alarm waits for the commit.
 const ANSWER_AFTER: Duration = Duration::from_secs(10);
 
-pub(crate) fn router(store: Arc<Store>, tally: Arc<Tally>, desk: Desk) -> Router {
+/// Steps in one page of the history, unless asked otherwise, and at most.
+const HISTORY: (usize, usize) = (100, 1_000);
+/// Leaves that are looked at for one page.
+const HISTORY_LEAVES: u64 = 20_000;
+/// Dead letters that are shown.
+const DEAD_LETTERS: usize = 1_000;
+
+pub(crate) fn router(
+    store: Arc<Store>,
+    tally: Arc<Tally>,
+    desk: Desk,
+    outbox: Outbox,
+    charts: Charts,
+) -> Router {
     let rollups = Arc::clone(&tally);
     Router::new()
         .route("/v1/episodes", get(move || async move { Json(tally.episodes()) }))
@@ -33,8 +56,11 @@ pub(crate) fn router(store: Arc<Store>, tally: Arc<Tally>, desk: Desk) -> Router
         .route("/log/{*path}", get(resource))
         .route("/v1/records/{index}", get(record))
         .route("/v1/proofs/{index}", get(proof))
+        .route("/v1/alarms/history", get(history))
         .with_state(store)
+        .route("/v1/alarms/outbox", get(move || standing(outbox.clone())))
         .merge(alarms(desk))
+        .merge(parameters(charts))
 }
 
 fn alarms(desk: Desk) -> Router {
@@ -92,6 +118,103 @@ async fn act(
             "not known yet whether the action was committed; look at /v1/alarms\n",
         )
             .into_response(),
+    }
+}
+
+fn parameters(charts: Charts) -> Router {
+    Router::new()
+        .route("/v1/parameters", post(set_parameters))
+        .route("/v1/parameters/{subject}", get(parameters_of))
+        .layer(DefaultBodyLimit::max(MAX_NOTE_BYTES))
+        .with_state(charts)
+}
+
+async fn set_parameters(State(charts): State<Charts>, note: Bytes) -> Response {
+    let Some(answer) = charts.set(note.to_vec()) else {
+        let busy = "too many wait; try again in a second\n";
+        return (StatusCode::SERVICE_UNAVAILABLE, busy).into_response();
+    };
+    match tokio::time::timeout(ANSWER_AFTER, answer).await {
+        Ok(Ok(Ok(in_force))) => Json(in_force).into_response(),
+        Ok(Ok(Err(refused))) => {
+            let status = match refused {
+                RefusedNote::Parameters(ParameterError::Signature) => StatusCode::FORBIDDEN,
+                RefusedNote::Parameters(ParameterError::Malformed) => StatusCode::BAD_REQUEST,
+                _ => StatusCode::CONFLICT,
+            };
+            (status, format!("{refused}\n")).into_response()
+        }
+        Ok(Err(_)) | Err(_) => (
+            StatusCode::GATEWAY_TIMEOUT,
+            "not known yet whether they are in force; look at /v1/parameters\n",
+        )
+            .into_response(),
+    }
+}
+
+async fn parameters_of(State(charts): State<Charts>, Path(subject): Path<String>) -> Response {
+    let Some(subject) = Subject::from_hex(&subject) else {
+        return (StatusCode::NOT_FOUND, "a subject is 32 hexadecimal digits\n").into_response();
+    };
+    let texts: Vec<String> = charts.versions(subject).iter().map(Parameters::text).collect();
+    Json(texts).into_response()
+}
+
+/// Which page of the history.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Page {
+    before: Option<u64>,
+    limit: Option<usize>,
+}
+
+/// One page of the history.
+#[derive(Serialize)]
+struct History {
+    steps: Vec<RecordedStep>,
+    before: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct RecordedStep {
+    leaf: u64,
+    #[serde(flatten)]
+    step: Transition,
+}
+
+async fn history(State(store): State<Arc<Store>>, Query(page): Query<Page>) -> Response {
+    let limit = page.limit.unwrap_or(HISTORY.0).clamp(1, HISTORY.1);
+    let find = move || {
+        let log = store.log().snapshot()?;
+        let end = page.before.unwrap_or(u64::MAX).min(log.size());
+        let begin = end.saturating_sub(HISTORY_LEAVES);
+        let mut steps = Vec::new();
+        for leaf in (begin..end).rev() {
+            let record = log.record(leaf)?;
+            if record.kind != LeafKind::AlarmTransition {
+                continue;
+            }
+            // What this version cannot read is shown by /v1/records.
+            if let Ok(step) = Transition::from_json(&record.body) {
+                steps.push(RecordedStep { leaf, step });
+            }
+            if steps.len() == limit {
+                return Ok(History { steps, before: Some(leaf).filter(|leaf| *leaf > 0) });
+            }
+        }
+        Ok(History { steps, before: Some(begin).filter(|begin| *begin > 0) })
+    };
+    read(find, |history| Json(history).into_response()).await
+}
+
+async fn standing(outbox: Outbox) -> Response {
+    match tokio::task::spawn_blocking(move || outbox.standing(DEAD_LETTERS)).await {
+        Ok(Ok(standing)) => Json(standing).into_response(),
+        Ok(Err(error)) => {
+            tracing::error!(%error, "the outbox cannot be read");
+            (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response()
+        }
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }
 

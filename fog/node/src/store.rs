@@ -6,13 +6,18 @@
 //! - `fog.positions`: edge id → incarnation \[16\] | durable through u64 | keep from u64, little-endian.
 //! - `fog.alarms`: subject \[16\] or nothing → the row of `haar-alarms`.
 //! - `fog.windows`: window id \[32\] → revision u32, little-endian | SHA-256 of the inputs \[32\].
+//! - `fog.courses`: subject \[16\] → the row of [`crate::courses`].
+//! - `fog.parameters`: (subject \[16\], version u32) → leaf u64 with the signed note.
+//! - `fog.outbox`, `fog.dead_letters`: see [`crate::notify`].
 //!
 //! Leaves, positions and windows of an epoch are written in one transaction (design D1, D2): after a
 //! crash either all of an epoch is there, and its edges are told so, or none, and it is computed again.
 
+use crate::courses::ChangedCourse;
+use crate::notify::outbox::{self, Key};
 use haar_alarms::ChangedRow;
 use haar_ledger::{AppendError, Appended, Identity, OpenError as LogError, Record, SiteLog};
-use haar_schema::{EdgeId, WindowId};
+use haar_schema::{EdgeId, Priority, Subject, Timestamp, WindowId};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
@@ -25,6 +30,8 @@ const META: TableDefinition<&str, u64> = TableDefinition::new("fog.meta");
 const POSITIONS: TableDefinition<&str, [u8; 32]> = TableDefinition::new("fog.positions");
 const WINDOWS: TableDefinition<[u8; 32], [u8; 36]> = TableDefinition::new("fog.windows");
 const ALARMS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("fog.alarms");
+const PARAMETERS: TableDefinition<([u8; 16], u32), u64> = TableDefinition::new("fog.parameters");
+const COURSES: TableDefinition<[u8; 16], &[u8]> = TableDefinition::new("fog.courses");
 const FORMAT: u64 = 1;
 
 /// How far the lane of one edge has come.
@@ -116,6 +123,22 @@ pub(crate) struct Epoch {
     pub(crate) windows: Vec<(WindowId, Known)>,
     pub(crate) positions: Vec<(EdgeId, Position)>,
     pub(crate) alarms: Vec<ChangedRow>,
+    pub(crate) courses: Vec<ChangedCourse>,
+    /// Parameters of patients: subject, version, and the record with the note.
+    pub(crate) parameters: Vec<(Subject, u32, u64)>,
+    /// Who is to be told of which record.
+    pub(crate) notices: Vec<Notice>,
+    /// When, by the fog's clock.
+    pub(crate) at: Timestamp,
+}
+
+/// One target is to be told of one record.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Notice {
+    /// Place of the record in the epoch.
+    pub(crate) record: u64,
+    pub(crate) priority: Priority,
+    pub(crate) target: String,
 }
 
 pub(crate) struct Store {
@@ -152,10 +175,17 @@ impl Store {
             tx.open_table(POSITIONS).map_err(redb::Error::from)?;
             tx.open_table(WINDOWS).map_err(redb::Error::from)?;
             tx.open_table(ALARMS).map_err(redb::Error::from)?;
+            tx.open_table(PARAMETERS).map_err(redb::Error::from)?;
+            tx.open_table(COURSES).map_err(redb::Error::from)?;
         }
+        outbox::create(&tx)?;
         tx.commit().map_err(redb::Error::from)?;
         let log = SiteLog::open(Arc::clone(&db), identity)?;
         Ok(Self { db, log })
+    }
+
+    pub(crate) fn database(&self) -> &Database {
+        &self.db
     }
 
     pub(crate) fn log(&self) -> &SiteLog {
@@ -192,6 +222,22 @@ impl Store {
             .map_err(Into::into)
     }
 
+    /// The rows of all courses.
+    pub(crate) fn courses(&self) -> Result<Vec<(Subject, Vec<u8>)>, redb::Error> {
+        let table = self.db.begin_read()?.open_table(COURSES)?;
+        let rows = table.iter()?.map(|row| {
+            row.map(|(subject, row)| (Subject::from_bytes(subject.value()), row.value().to_vec()))
+        });
+        rows.collect::<Result<_, _>>().map_err(Into::into)
+    }
+
+    /// The leaves with parameters of patients, by patient and version.
+    pub(crate) fn parameters(&self) -> Result<Vec<u64>, redb::Error> {
+        let table = self.db.begin_read()?.open_table(PARAMETERS)?;
+        let leaves = table.iter()?.map(|row| row.map(|(_, leaf)| leaf.value()));
+        leaves.collect::<Result<_, _>>().map_err(Into::into)
+    }
+
     /// Writes an epoch in one durable transaction.
     pub(crate) fn commit(&self, epoch: &Epoch) -> Result<Appended, CommitError> {
         let tx = self.db.begin_write().map_err(redb::Error::from)?;
@@ -217,7 +263,34 @@ impl Store {
                 .map_err(redb::Error::from)?;
             }
         }
+        {
+            let mut courses = tx.open_table(COURSES).map_err(redb::Error::from)?;
+            for (subject, row) in &epoch.courses {
+                match row {
+                    Some(row) => courses.insert(subject.to_bytes(), row.as_slice()),
+                    None => courses.remove(subject.to_bytes()),
+                }
+                .map_err(redb::Error::from)?;
+            }
+            let mut parameters = tx.open_table(PARAMETERS).map_err(redb::Error::from)?;
+            for (subject, version, record) in &epoch.parameters {
+                let leaf = appended.first_index + record;
+                let key = (subject.to_bytes(), *version);
+                parameters.insert(key, leaf).map_err(redb::Error::from)?;
+            }
+        }
+        let key = |notice: &Notice| {
+            Key::new(&notice.target, notice.priority, appended.first_index + notice.record)
+        };
+        let keys: Vec<Key> = epoch.notices.iter().map(key).collect();
+        let given_up = outbox::queue(&tx, &keys, epoch.at)?;
         tx.commit().map_err(redb::Error::from)?;
+        if given_up > 0 {
+            tracing::error!(
+                given_up,
+                "too many notifications wait; the least pressing were given up"
+            );
+        }
         Ok(appended)
     }
 }
@@ -261,6 +334,7 @@ mod tests {
                 windows: vec![(id, known)],
                 positions: vec![(edge.clone(), position)],
                 alarms: vec![(vec![1], Some(vec![2, 3]))],
+                ..Epoch::default()
             };
             store.commit(&epoch).unwrap();
         }

@@ -17,7 +17,7 @@
 //! rate_hz = 1.0                 # expected; for coverage
 //!
 //! [model]                       # ecg only
-//! id = "ecg-beats"
+//! id = "ecg-beats"              # or "ecg-rhythm"
 //!
 //! [[flags]]
 //! name = "tachycardia"
@@ -117,7 +117,8 @@ fn read(reader: &mut Reader<'_, '_>, root: &DeTable<'_>) -> Option<Definition> {
         None => Some(None),
     };
     let set = signals.iter().flatten().map(|(signal, _)| *signal).collect::<SignalSet>();
-    let vocabulary = Vocabulary::new(family, set, signals.is_some());
+    let own_model = model.as_ref().and_then(Option::as_deref);
+    let vocabulary = Vocabulary::new(family, set, signals.is_some(), own_model);
     let flags =
         reader.required(&root, "flags").and_then(|field| flags(reader, &field, &vocabulary));
     Some(Definition {

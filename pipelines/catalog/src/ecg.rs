@@ -1,7 +1,8 @@
 //! A window of ECG as features.
 
 use crate::Family;
-use crate::feature::features;
+use crate::feature::{RHYTHM_MODEL, features};
+use haar_inference::rhythm::{RhythmClass, RhythmScore};
 use haar_inference::{BeatClass, BeatInput, BeatScore, beat_inputs};
 use haar_schema::{Beat, Feature, Features, Missing, SampleRate, SignalSet};
 use haar_signals::ecg::{RrSeries, TooFewBeats, coverage, detect_r_peaks, quality};
@@ -38,11 +39,11 @@ impl EcgDescription {
 }
 
 /// Describes a window: its peaks, its rhythm, and what the model is to be given.
-pub(crate) fn describe(mv: &[f32], rate: SampleRate) -> EcgDescription {
+pub(crate) fn describe(mv: &[f32], rate: SampleRate, model: Option<&str>) -> EcgDescription {
     let since_first = mv.iter().position(|mv| mv.is_finite()).map_or(&[][..], |at| &mv[at..]);
     let (coverage, continuity) = (coverage(mv), coverage(since_first));
     let reason = if coverage == 0.0 { Missing::NoData } else { Missing::TooFew };
-    let mut features: Features = features(Family::Ecg, SignalSet::EMPTY)
+    let mut features: Features = features(Family::Ecg, SignalSet::EMPTY, model)
         .into_iter()
         .map(|feature| (feature.name, Feature::missing(reason)))
         .collect();
@@ -72,7 +73,11 @@ pub(crate) fn describe(mv: &[f32], rate: SampleRate) -> EcgDescription {
         };
         set(name, feature);
     }
-    let inputs = beat_inputs(mv, rate, &peaks);
+    // Only where beats are scored: cutting them out is most of the work.
+    let inputs = match model {
+        Some(RHYTHM_MODEL) => vec![None; peaks.len()],
+        _ => beat_inputs(mv, rate, &peaks),
+    };
     EcgDescription {
         features,
         classes: vec![None; peaks.len()],
@@ -100,6 +105,20 @@ pub(crate) fn conclude(description: &mut EcgDescription, scores: &[Option<BeatSc
         };
         let name = format!("beats.fraction_{}", class.letter().to_ascii_lowercase());
         description.features.insert(name, feature);
+    }
+}
+
+/// Adds what the model of rhythm says of the window.
+pub(crate) fn conclude_rhythm(description: &mut EcgDescription, score: &RhythmScore) {
+    for class in RhythmClass::ALL {
+        let name = match class {
+            RhythmClass::Normal => "rhythm.normal",
+            RhythmClass::Fibrillation => "rhythm.fibrillation",
+            RhythmClass::Other => "rhythm.other",
+            RhythmClass::Noisy => "rhythm.noisy",
+        };
+        let probability = f64::from(score.probabilities[class.index()]);
+        description.features.insert(name.to_owned(), Feature::value(probability));
     }
 }
 
@@ -160,7 +179,7 @@ mod tests {
     #[test]
     fn nothing_received_is_no_data() {
         for mv in [vec![], vec![f32::NAN; 7_500]] {
-            let description = describe(&mv, RATE);
+            let description = describe(&mv, RATE, None);
             assert!(description.peaks.is_empty() && description.inputs.is_empty());
             for (name, feature) in &description.features {
                 let expected = match name.as_str() {
@@ -174,7 +193,7 @@ mod tests {
 
     #[test]
     fn a_steady_rhythm_is_described() {
-        let description = describe(&ecg(30, &steady(30, 0.8)), RATE);
+        let description = describe(&ecg(30, &steady(30, 0.8)), RATE, None);
         assert!((value(&description, "ecg.heart_rate") - 75.0).abs() < 0.5);
         assert!(value(&description, "ecg.sdnn_ms") < 5.0);
         assert_eq!(value(&description, "ecg.ectopic_fraction"), 0.0);
@@ -189,7 +208,7 @@ mod tests {
         let mut mv = ecg(30, &steady(30, 0.8));
         // One beat and its surroundings are gone; the two intervals around it become one of 1.6 s.
         mv[2_800..3_050].fill(f32::NAN);
-        let description = describe(&mv, RATE);
+        let description = describe(&mv, RATE, None);
         assert!((value(&description, "ecg.heart_rate") - 75.0).abs() < 0.5);
         assert!(value(&description, "ecg.coverage") < 0.97);
     }
@@ -198,16 +217,16 @@ mod tests {
     fn before_the_first_sample_is_no_gap() {
         let mut mv = ecg(30, &steady(30, 0.8));
         mv[..5_000].fill(f32::NAN);
-        let description = describe(&mv, RATE);
+        let description = describe(&mv, RATE, None);
         assert!(value(&description, "ecg.coverage") < 0.34);
         assert_eq!(value(&description, "ecg.continuity"), 1.0);
         mv.reverse();
-        assert!(value(&describe(&mv, RATE), "ecg.continuity") < 0.34);
+        assert!(value(&describe(&mv, RATE, None), "ecg.continuity") < 0.34);
     }
 
     #[test]
     fn scores_become_shares() {
-        let mut description = describe(&ecg(30, &steady(30, 0.8)), RATE);
+        let mut description = describe(&ecg(30, &steady(30, 0.8)), RATE, None);
         let beats = description.inputs.len();
         let score = |class| Some(BeatScore { class, probabilities: [0.2; 5] });
         conclude(&mut description, &[score(BeatClass::V)]);

@@ -75,20 +75,31 @@ const BEATS: [(&str, &str, &str); 5] = [
     ("beats.fraction_q", "1", "share in class Q (paced or unclassifiable)"),
 ];
 
+const RHYTHM: [(&str, &str, &str); 4] = [
+    ("rhythm.normal", "1", "probability of sinus rhythm by the model; the four sum to 1"),
+    ("rhythm.fibrillation", "1", "probability of atrial fibrillation"),
+    ("rhythm.other", "1", "probability of another rhythm"),
+    ("rhythm.noisy", "1", "probability that the rhythm cannot be told"),
+];
+
+/// The model that judges the rhythm of a window; every other one classifies beats.
+pub(crate) const RHYTHM_MODEL: &str = "ecg-rhythm";
+
 /// Features of a window of that family over these signals, in a fixed order.
 ///
 /// `vitals`: seven statistics of each scalar signal, and NEWS2 if one of its signals is there. `ecg`:
-/// rhythm and quality, and `beats.*` from the model.
-pub fn features(family: Family, signals: SignalSet) -> Vec<FeatureDoc> {
+/// rhythm and quality, and from the model `rhythm.*` if it is `ecg-rhythm`, else `beats.*`.
+pub fn features(family: Family, signals: SignalSet, model: Option<&str>) -> Vec<FeatureDoc> {
     match family {
         Family::Vitals => vitals(signals),
+        Family::Ecg if model == Some(RHYTHM_MODEL) => ECG.iter().chain(&RHYTHM).map(row).collect(),
         Family::Ecg => ECG.iter().chain(&BEATS).map(row).collect(),
     }
 }
 
 /// Whether a feature comes from the model and not from the signal alone.
 pub(crate) fn is_from_model(name: &str) -> bool {
-    name.starts_with("beats.")
+    name.starts_with("beats.") || name.starts_with("rhythm.")
 }
 
 fn vitals(signals: SignalSet) -> Vec<FeatureDoc> {
@@ -124,13 +135,18 @@ pub(crate) struct Vocabulary {
 impl Vocabulary {
     /// `signals_are_known`: the list of signals has no mistake. If it has, a feature of a signal that is
     /// not in the list is no second mistake.
-    pub(crate) fn new(family: Option<Family>, signals: SignalSet, signals_are_known: bool) -> Self {
+    pub(crate) fn new(
+        family: Option<Family>,
+        signals: SignalSet,
+        signals_are_known: bool,
+        model: Option<&str>,
+    ) -> Self {
         let signals = if signals_are_known { signals } else { SignalId::all().collect() };
         let known = match family {
-            Some(family) => features(family, signals),
+            Some(family) => features(family, signals, model),
             None => [Family::Vitals, Family::Ecg]
                 .iter()
-                .flat_map(|family| features(*family, signals))
+                .flat_map(|family| features(*family, signals, model))
                 .collect(),
         };
         Self { known }
@@ -172,7 +188,7 @@ impl Vocabulary {
 /// The family that has the feature over some signals.
 fn other_family(name: &str) -> Option<Family> {
     let has = |family: Family| {
-        features(family, SignalId::all().collect()).iter().any(|feature| feature.name == name)
+        features(family, SignalId::all().collect(), None).iter().any(|feature| feature.name == name)
     };
     [Family::Vitals, Family::Ecg].into_iter().find(|family| has(*family))
 }

@@ -23,6 +23,7 @@ mod definition;
 mod diagnostics;
 mod ecg;
 mod feature;
+mod limits;
 pub mod parameters;
 mod pipeline;
 mod rule;
@@ -35,6 +36,6 @@ pub use definition::{
 pub use diagnostics::{Diagnostic, Diagnostics, MAX_DIAGNOSTICS};
 pub use ecg::EcgDescription;
 pub use feature::{FeatureDoc, features};
-pub use pipeline::{Decision, Family, FlagDoc, Pipeline, Raised, Undetermined, builtin};
+pub use pipeline::{Decision, Family, FlagDoc, OPTIONAL, Pipeline, Raised, Undetermined, builtin};
 pub use rule::{MAX_RULE_BYTES, MAX_RULE_DEPTH, MAX_RULE_FEATURES, Outcome};
 pub use window::{MAX_ECG_SIZE_US, MAX_LATENESS_US, MAX_SIZE_US, MIN_SLIDE_US, WindowSpec};

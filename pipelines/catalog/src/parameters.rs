@@ -2,13 +2,14 @@
 //!
 //! A [`Parameters`] overrides the defaults for one subject from its effective time on, until a later version does. It is signed
 //! by whoever answers for it; [`Ward`] takes it only with a signature of an authorised key, and finds what held at an event's time.
+//! What it changes in a window is said in [`Pipeline::personalise`](crate::Pipeline::personalise) and
+//! [`Pipeline::decide`](crate::Pipeline::decide).
 //!
 //! # Format
-//! Signed are the bytes of [`Parameters::canonical`]: the line `haar.invalid/patient-parameters/v1`, then one line each for
+//! A C2SP signed-note (<https://c2sp.org/signed-note>) of at most [`MAX_NOTE_BYTES`] whose text is [`Parameters::text`]: the line `haar.invalid/patient-parameters/v1`, then one line each for
 //! the subject (32 hexadecimal digits), the version, the effective time (microseconds since 1970), the saturation scale (`1` or `2`) and the reason; then
 //! a line for each limit, in order of the signals: `<signal> <unit> <low> <high> <target low> <target high>`, `-`
-//! for what is not set, numbers in Rust's shortest decimal form. Every line ends with a line feed. The signature is Ed25519 (RFC 8032), checked
-//! strictly.
+//! for what is not set, numbers in Rust's shortest decimal form. Every line ends with a line feed. One content has one text.
 //!
 //! # Limits
 //! [`MAX_VERSIONS`] versions a subject, [`MAX_REASON_CHARS`] characters of reason, a limit a signal.
@@ -17,15 +18,17 @@
 //! Keys come from the caller. Nothing here decides who may be a key, keeps a private key or reads a clock. Subjects are pseudonyms and stay
 //! out of every error.
 
-use ed25519_dalek::{Signature, VerifyingKey};
 use haar_schema::{SignalId, SignalKind, Subject, Timestamp};
 use haar_signals::news2::SpO2Scale;
+use signed_note::{Note, StandardVerifier, VerifierList};
 use std::collections::BTreeMap;
 
 /// The most versions of one subject's parameters.
 pub const MAX_VERSIONS: usize = 1_000;
 /// The longest reason.
 pub const MAX_REASON_CHARS: usize = 500;
+/// The longest signed note.
+pub const MAX_NOTE_BYTES: usize = 64 * 1024;
 
 const HEAD: &str = "haar.invalid/patient-parameters/v1";
 
@@ -65,6 +68,9 @@ pub struct Parameters {
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ParameterError {
+    /// Not a signed note with parameters.
+    #[error("not the signed parameters of a patient; `haar parameters sign` makes them")]
+    Malformed,
     /// No authorised key made the signature over these bytes.
     #[error("no authorised key signed these parameters as they are: have them signed again")]
     Signature,
@@ -105,8 +111,8 @@ pub enum ParameterError {
 }
 
 impl Parameters {
-    /// The bytes that are signed: one form for one content.
-    pub fn canonical(&self) -> Vec<u8> {
+    /// The text that is signed.
+    pub fn text(&self) -> String {
         let Self { subject, version, effective, spo2_scale, limits, reason } = self;
         let scale = match spo2_scale {
             SpO2Scale::One => 1,
@@ -122,7 +128,17 @@ impl Parameters {
             let ends = [low, high, target_low, target_high].map(|end| number(*end)).join(" ");
             text.push_str(&format!("{} {unit} {ends}\n", signal.name()));
         }
-        text.into_bytes()
+        text
+    }
+
+    /// Reads [`Self::text`].
+    ///
+    /// # Errors
+    /// [`ParameterError::Malformed`] if no parameters have this text.
+    pub fn parse(text: &str) -> Result<Self, ParameterError> {
+        let parsed = read(text).ok_or(ParameterError::Malformed)?;
+        // One content, one text: else two notes could say the same and differ.
+        if parsed.text() == text { Ok(parsed) } else { Err(ParameterError::Malformed) }
     }
 
     /// Whether what is set makes sense, apart from signature and version.
@@ -155,20 +171,46 @@ impl Parameters {
     }
 }
 
-/// Whether one of the authorised keys signed these parameters as they are.
-///
-/// # Errors
-/// [`ParameterError::Signature`] if none did.
-pub fn verify(
-    parameters: &Parameters,
-    signature: &Signature,
-    authorised: &[VerifyingKey],
-) -> Result<(), ParameterError> {
-    let bytes = parameters.canonical();
-    match authorised.iter().any(|key| key.verify_strict(&bytes, signature).is_ok()) {
-        true => Ok(()),
-        false => Err(ParameterError::Signature),
+fn read(text: &str) -> Option<Parameters> {
+    let mut lines = text.lines();
+    if lines.next()? != HEAD {
+        return None;
     }
+    let subject = Subject::from_hex(lines.next()?)?;
+    let version = lines.next()?.parse().ok()?;
+    let effective = Timestamp::from_micros(lines.next()?.parse().ok()?);
+    let spo2_scale = match lines.next()? {
+        "1" => SpO2Scale::One,
+        "2" => SpO2Scale::Two,
+        _ => return None,
+    };
+    let reason = lines.next()?.to_owned();
+    let mut limits = BTreeMap::new();
+    for line in lines {
+        let mut words = line.split(' ');
+        let signal = SignalId::by_name(words.next()?)?;
+        let unit = words.next()?.to_owned();
+        let mut end = || match words.next()? {
+            "-" => Some(None),
+            number => number.parse().ok().map(Some),
+        };
+        let (low, high, target_low, target_high) = (end()?, end()?, end()?, end()?);
+        limits.insert(signal, Limit { unit, low, high, target_low, target_high });
+    }
+    Some(Parameters { subject, version, effective, spo2_scale, limits, reason })
+}
+
+/// The text of a note that an authorised key signed.
+fn open(note: &[u8], authorised: &[String]) -> Result<String, ParameterError> {
+    if note.len() > MAX_NOTE_BYTES {
+        return Err(ParameterError::Malformed);
+    }
+    let note = Note::from_bytes(note).map_err(|_| ParameterError::Malformed)?;
+    let text = String::from_utf8(note.text().to_vec()).map_err(|_| ParameterError::Malformed)?;
+    let verifier = |key: &String| Some(Box::new(StandardVerifier::new(key).ok()?) as _);
+    let verifiers = VerifierList::new(authorised.iter().filter_map(verifier).collect());
+    let (good, _) = note.verify(&verifiers).map_err(|_| ParameterError::Signature)?;
+    if good.is_empty() { Err(ParameterError::Signature) } else { Ok(text) }
 }
 
 /// The parameters of all patients, each with its versions.
@@ -178,20 +220,35 @@ pub struct Ward {
 }
 
 impl Ward {
-    /// Takes the next version of a patient's parameters.
+    /// Takes the next version of a patient's parameters, a note signed with one of the `authorised` verifier keys (C2SP
+    /// signed-note).
     ///
     /// # Errors
     /// If no authorised key signed it, it is not the next version, holds from before the one before, or makes no sense;
     /// nothing has changed then.
-    pub fn set(
+    pub fn take(
         &mut self,
-        parameters: Parameters,
-        signature: &Signature,
-        authorised: &[VerifyingKey],
-    ) -> Result<(), ParameterError> {
-        verify(&parameters, signature, authorised)?;
+        note: &[u8],
+        authorised: &[String],
+    ) -> Result<&Parameters, ParameterError> {
+        self.add(Parameters::parse(&open(note, authorised)?)?)
+    }
+
+    /// Takes again what was taken before, from wherever the caller has kept it: signatures are not looked at, since keys may
+    /// have been withdrawn since.
+    ///
+    /// # Errors
+    /// As [`Self::take`], but for the signature.
+    pub fn restore(&mut self, note: &[u8]) -> Result<&Parameters, ParameterError> {
+        let text = Note::from_bytes(note)
+            .ok()
+            .and_then(|note| String::from_utf8(note.text().to_vec()).ok());
+        self.add(Parameters::parse(&text.ok_or(ParameterError::Malformed)?)?)
+    }
+
+    fn add(&mut self, parameters: Parameters) -> Result<&Parameters, ParameterError> {
         parameters.check()?;
-        let before = self.versions.get(&parameters.subject).map_or(&[][..], Vec::as_slice);
+        let before = self.versions(parameters.subject);
         if before.len() >= MAX_VERSIONS {
             return Err(ParameterError::Full);
         }
@@ -202,8 +259,14 @@ impl Ward {
         if before.last().is_some_and(|last| last.effective > parameters.effective) {
             return Err(ParameterError::Effective);
         }
-        self.versions.entry(parameters.subject).or_default().push(parameters);
-        Ok(())
+        let versions = self.versions.entry(parameters.subject).or_default();
+        versions.push(parameters);
+        Ok(&versions[versions.len() - 1])
+    }
+
+    /// All versions of a patient's parameters, in order.
+    pub fn versions(&self, subject: Subject) -> &[Parameters] {
+        self.versions.get(&subject).map_or(&[], Vec::as_slice)
     }
 
     /// What held for a patient at an event's time: the highest version that was effective then; of two from the same moment
@@ -218,12 +281,16 @@ impl Ward {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ed25519_dalek::{Signer, SigningKey};
     use expect_test::expect;
+    use haar_ledger::Identity;
     use proptest::prelude::*;
 
-    fn key(seed: u8) -> SigningKey {
-        SigningKey::from_bytes(&[seed; 32])
+    fn key(seed: u8) -> Identity {
+        Identity::generate("haar.test/doctor", [seed; 32]).unwrap()
+    }
+
+    fn vkey(seed: u8) -> String {
+        key(seed).vkey().to_string()
     }
 
     fn parameters(version: u32, effective: i64) -> Parameters {
@@ -245,8 +312,8 @@ mod tests {
     }
 
     fn set(ward: &mut Ward, parameters: Parameters) -> Result<(), ParameterError> {
-        let signature = key(1).sign(&parameters.canonical());
-        ward.set(parameters, &signature, &[key(2).verifying_key(), key(1).verifying_key()])
+        let note = key(1).sign(&parameters.text()).unwrap();
+        ward.take(&note, &[vkey(2), vkey(1)]).map(|taken| assert_eq!(*taken, parameters))
     }
 
     #[test]
@@ -260,21 +327,25 @@ mod tests {
             hypercapnic failure
             spo2 % 85.0 - 88.0 92.5
         "#]]
-        .assert_eq(&String::from_utf8(parameters(1, 10).canonical()).unwrap());
+        .assert_eq(&parameters(1, 10).text());
+        assert_eq!(Parameters::parse(&parameters(1, 10).text()), Ok(parameters(1, 10)));
     }
 
     #[test]
     fn what_is_not_signed_by_an_authorised_key_is_refused() {
         let mut ward = Ward::default();
-        let given = parameters(1, 10);
-        let signature = key(1).sign(&given.canonical());
-        for keys in [&[][..], &[key(2).verifying_key()]] {
-            assert_eq!(ward.set(given.clone(), &signature, keys), Err(ParameterError::Signature));
+        let note = key(1).sign(&parameters(1, 10).text()).unwrap();
+        for keys in [vec![], vec![vkey(2)]] {
+            assert_eq!(ward.take(&note, &keys).err(), Some(ParameterError::Signature));
         }
-        let mut changed = given;
-        changed.spo2_scale = SpO2Scale::One;
-        let keys = [key(1).verifying_key()];
-        assert_eq!(ward.set(changed, &signature, &keys), Err(ParameterError::Signature));
+        let changed = String::from_utf8(note.clone()).unwrap().replace("85.0", "75.0");
+        let refused = ward.take(changed.as_bytes(), &[vkey(1)]).err();
+        assert_eq!(refused, Some(ParameterError::Signature));
+        // Another text of the same content.
+        let other = parameters(1, 10).text().replace("85.0", "85.00");
+        let note = key(1).sign(&other).unwrap();
+        assert_eq!(ward.take(&note, &[vkey(1)]).err(), Some(ParameterError::Malformed));
+        assert_eq!(ward.take(b"no note", &[vkey(1)]).err(), Some(ParameterError::Malformed));
         assert_eq!(ward, Ward::default());
     }
 
@@ -295,7 +366,7 @@ mod tests {
             (wrong(&|given| limit(given, &|limit| limit.high = Some(92.0))), "limits of spo2"),
             (wrong(&|given| limit(given, &|limit| limit.high = Some(101.0))), "limits of spo2"),
             (wrong(&|given| limit(given, &|limit| limit.low = Some(f64::NAN))), "limits of spo2"),
-            (wrong(&|given| given.reason = "two\nlines".into()), "one line"),
+            (wrong(&|given| given.reason = "x".repeat(501)), "one line"),
         ] {
             assert!(message.contains(text), "{message}");
         }

@@ -4,10 +4,13 @@ use crate::definition::{self, Definition};
 use crate::diagnostics::Diagnostics;
 use crate::ecg::{self, EcgDescription};
 use crate::feature::{FeatureDoc, features, is_from_model};
+use crate::limits::Limits;
+use crate::parameters::Parameters;
 use crate::rule::Outcome;
 use crate::vitals;
 use crate::window::WindowSpec;
 use haar_inference::BeatScore;
+use haar_inference::rhythm::RhythmScore;
 use haar_schema::{Evidence, Features, PipelineRef, Priority, SampleRate, SignalId, SignalSet};
 use haar_signals::moments::Moments;
 use sha2::{Digest, Sha256};
@@ -161,7 +164,7 @@ impl Pipeline {
 
     /// Every feature that its windows have, as value or as missing.
     pub fn features(&self) -> Vec<FeatureDoc> {
-        features(self.family(), self.signals())
+        features(self.family(), self.signals(), self.model())
     }
 
     /// Describes a window of [`Family::Vitals`] by the moments of its signals. A signal of the
@@ -173,7 +176,7 @@ impl Pipeline {
     /// Describes a window of [`Family::Ecg`]. `mv` is the window's waveform from its first sample to
     /// its last, in millivolts, with NaN where nothing was received.
     pub fn describe_ecg(&self, mv: &[f32], rate: SampleRate) -> EcgDescription {
-        ecg::describe(mv, rate)
+        ecg::describe(mv, rate, self.model())
     }
 
     /// Adds what the model said about the beats: `scores[i]` is that of `description.inputs[i]`.
@@ -181,10 +184,30 @@ impl Pipeline {
         ecg::conclude(description, scores);
     }
 
-    /// Which flags are raised on a window with these features.
-    pub fn decide(&self, features: &Features) -> Decision {
+    /// Adds what the model of rhythm said about the window.
+    pub fn conclude_rhythm(&self, description: &mut EcgDescription, score: &RhythmScore) {
+        ecg::conclude_rhythm(description, score);
+    }
+
+    /// Makes the features of a window those of a patient with these parameters: NEWS2 is on the patient's scale of saturation.
+    pub fn personalise(&self, features: &mut Features, parameters: &Parameters) {
+        if features.contains_key("news2.lower") {
+            vitals::early_warning(features, parameters.spo2_scale);
+        }
+    }
+
+    /// Which flags are raised on a window with these features. With parameters of the patient, their limits are decided as well, and
+    /// flags that they take the place of are not; see [`crate::parameters`].
+    pub fn decide(&self, features: &Features, parameters: Option<&Parameters>) -> Decision {
         let mut decision = Decision::default();
+        let limits = parameters.map(|parameters| Limits::new(parameters, self.signals()));
+        if let Some(limits) = &limits {
+            limits.decide(features, &mut decision);
+        }
         for flag in &self.0.definition.flags {
+            if limits.as_ref().is_some_and(|limits| limits.replace(&flag.rule, features)) {
+                continue;
+            }
             match flag.rule.outcome(features) {
                 Outcome::NotRaised => {}
                 Outcome::Undetermined { missing } => {
@@ -213,6 +236,10 @@ const DEFINITIONS: [(&str, &str); 2] = [
     ("ward-vitals.toml", include_str!("../definitions/ward-vitals.toml")),
     ("ecg-rhythm.toml", include_str!("../definitions/ecg-rhythm.toml")),
 ];
+
+/// Definitions that come with Haar and run only where they are named: file name and text.
+pub const OPTIONAL: [(&str, &str); 1] =
+    [("ecg-fibrillation.toml", include_str!("../definitions/ecg-fibrillation.toml"))];
 
 /// The definitions that come with Haar: `ward-vitals` and `ecg-rhythm`.
 pub fn builtin() -> Vec<Pipeline> {

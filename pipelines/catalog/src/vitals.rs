@@ -20,22 +20,22 @@ pub(crate) fn describe(
         scored |= NEWS2_SIGNALS.contains(&signal);
     }
     if scored {
-        early_warning(&mut features);
+        early_warning(&mut features, SpO2Scale::One);
     }
     features
 }
 
 /// NEWS2 of the means in the window. A monitor has no way to tell consciousness, so the score is never
-/// complete; its bounds say what holds all the same. Saturation is on scale 1: a patient on scale 2
-/// (RCP 2017: hypercapnic respiratory failure, on a clinician's decision) is not known here.
-fn early_warning(features: &mut Features) {
+/// complete; its bounds say what holds all the same. Saturation is on scale 1 unless a clinician has decided otherwise (RCP
+/// 2017: scale 2 is for hypercapnic respiratory failure).
+pub(crate) fn early_warning(features: &mut Features, spo2_scale: SpO2Scale) {
     let mean = |signal: SignalId| {
         features.get(&format!("{}.mean", signal.name())).and_then(|feature| feature.get())
     };
     let News2 { lower, upper, score, .. } = news2(&Inputs {
         respiration_rate: mean(SignalId::RESPIRATION_RATE),
         spo2: mean(SignalId::SPO2),
-        spo2_scale: SpO2Scale::One,
+        spo2_scale,
         supplemental_oxygen: mean(SignalId::OXYGEN_FLOW).map(|flow| flow > 0.0),
         systolic_mmhg: mean(SignalId::SYSTOLIC),
         heart_rate: mean(SignalId::HEART_RATE),

@@ -50,6 +50,12 @@ pub mod label {
     pub const STATE: &str = "state";
     /// Why an alarm took a step.
     pub const CAUSE: &str = "cause";
+    /// The name of a target of notifications.
+    pub const TARGET: &str = "target";
+    /// How a target is told: `webhook`, `smtp`, `mqtt`, `fhir`.
+    pub const CHANNEL: &str = "channel";
+    /// What an attempt came to.
+    pub const RESULT: &str = "result";
     /// The id of an edge.
     pub const EDGE: &str = "edge";
 }
@@ -130,6 +136,11 @@ metrics! {
     FOG_LEAVES Gauge "haar_fog_log_leaves" "1" [] &[], "Leaves in the site log.";
     FOG_ALARMS Gauge "haar_fog_alarms" "1" [PRIORITY, STATE] &[], "Alarms that are not over.";
     FOG_ALARM_TRANSITIONS Counter "haar_fog_alarm_transitions_total" "1" [PRIORITY, CAUSE] &[], "Steps that alarms took, each a leaf of the log.";
+    FOG_ALARMS_REFUSED Gauge "haar_fog_alarms_refused" "1" [] &[], "Flags since the start that became no alarm, for a limit on patients or alarms.";
+    FOG_NOTICE_ATTEMPTS Counter "haar_fog_notice_attempts_total" "1" [TARGET, CHANNEL, RESULT] &[], "Attempts to tell a target of a step of an alarm.";
+    FOG_NOTICE_SECONDS Histogram "haar_fog_notice_seconds" "s" [TARGET, CHANNEL] LATENCY_S, "Time of one attempt.";
+    FOG_NOTICES_WAITING Gauge "haar_fog_notices_waiting" "1" [TARGET] &[], "Notifications that wait in the outbox.";
+    FOG_NOTICES_DEAD Counter "haar_fog_notices_dead_total" "1" [TARGET, REASON] &[], "Notifications that were given up.";
     FOG_MODEL_SCORES Counter "haar_fog_model_scores_total" "1" [MODEL, EDGE, ROLE, CLASS] &[], "Beats scored, by the class that was predicted.";
     FOG_MODEL_AGREED Counter "haar_fog_model_agreed_total" "1" [MODEL, EDGE] &[], "Beats that a model in shadow put into the same class as the live one.";
     FOG_MODEL_STABILITY Gauge "haar_fog_model_stability_index" "1" [MODEL, EDGE] &[], "Population stability index of the predicted classes against the model's own evaluation; above 0.25 they have shifted.";

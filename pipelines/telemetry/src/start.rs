@@ -113,6 +113,8 @@ impl fmt::Debug for Telemetry {
 }
 
 fn exporter(service: &str, endpoint: &str) -> Result<SdkTracerProvider, StartError> {
+    // The exporter's client takes the process's provider of TLS; that there is one already is fine.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     // The builder takes the full path, unlike the environment variable.
     let url = format!("{}/v1/traces", endpoint.trim_end_matches('/'));
     let exporter = opentelemetry_otlp::SpanExporter::builder()

@@ -232,6 +232,8 @@ impl Parts {
         let (stop_edge, stop_fog) = (CancellationToken::new(), CancellationToken::new());
         let fog_config = haar_fog::Config {
             alarms: haar_fog::AlarmsConfig::default(),
+            notify: Vec::new(),
+            parameters: haar_fog::ParametersConfig::default(),
             models: haar_fog::ModelsConfig::default(),
             data_dir: dir.join("fog"),
             link: haar_fog::LinkConfig {

@@ -43,7 +43,7 @@ fn flags(decision: &Decision) -> Vec<&str> {
 
 fn decide(series: &[(SignalId, Moments)]) -> Decision {
     let pipeline = pipeline("ward-vitals");
-    pipeline.decide(&pipeline.describe_vitals(series))
+    pipeline.decide(&pipeline.describe_vitals(series), None)
 }
 
 #[test]
@@ -161,7 +161,7 @@ fn without_readings_nothing_is_known() {
         };
         assert_eq!(*feature, expected, "{name}");
     }
-    let decision = pipeline.decide(&features);
+    let decision = pipeline.decide(&features, None);
     assert_eq!(decision.raised, []);
     let undetermined: Vec<(&str, String)> = decision
         .undetermined
@@ -277,9 +277,9 @@ fn rhythms_raise_their_flags() {
         ("just connected", &[("ecg.coverage", 0.2)], &[]),
     ];
     for (name, changes, expected) in cases {
-        assert_eq!(flags(&pipeline.decide(&rhythm(changes))), expected, "{name}");
+        assert_eq!(flags(&pipeline.decide(&rhythm(changes), None)), expected, "{name}");
     }
-    let decision = pipeline.decide(&rhythm(&[("beats.fraction_v", 0.2)]));
+    let decision = pipeline.decide(&rhythm(&[("beats.fraction_v", 0.2)]), None);
     assert!(decision.raised[0].by_model);
 }
 
@@ -291,7 +291,7 @@ fn the_readme_documents_every_feature() {
     };
     // Every signal has the same statistics; one stands for all.
     let one: SignalSet = [SignalId::SPO2].into_iter().collect();
-    for FeatureDoc { name, unit, meaning } in features(Family::Vitals, one) {
+    for FeatureDoc { name, unit, meaning } in features(Family::Vitals, one, None) {
         match name.strip_prefix("spo2.") {
             Some(statistic) => row(
                 &format!("<signal>.{statistic}"),
@@ -301,7 +301,7 @@ fn the_readme_documents_every_feature() {
             None => row(&name, &unit, &meaning),
         }
     }
-    for FeatureDoc { name, unit, meaning } in features(Family::Ecg, SignalSet::EMPTY) {
+    for FeatureDoc { name, unit, meaning } in features(Family::Ecg, SignalSet::EMPTY, None) {
         row(&name, &unit, &meaning);
     }
     let readme = include_str!("../../README.md");
@@ -369,7 +369,7 @@ fn recorded_fibrillation_is_flagged_and_sinus_rhythm_is_not() {
             let mut description =
                 pipeline.describe_ecg(&mv[window], SampleRate::from_hz(360).unwrap());
             description.features.insert("beats.fraction_v".to_owned(), Feature::value(ectopic));
-            let decision = pipeline.decide(&description.features);
+            let decision = pipeline.decide(&description.features, None);
             let flagged = flags(&decision).contains(&"possible-atrial-fibrillation");
             match rhythm {
                 "(AFIB" if ectopic < 0.1 => fibrillation[usize::from(flagged)] += 1,
@@ -402,4 +402,48 @@ fn ventricular_share(annotations: &[Annotation], window: &Range<usize>) -> f64 {
         (all + 1, ventricular + u32::from(beat.symbol == 'V'))
     });
     f64::from(ventricular) / f64::from(all.max(1))
+}
+
+#[test]
+fn optional_definitions_are_sound() {
+    for (name, text) in crate::OPTIONAL {
+        let pipeline = Pipeline::parse(name, text).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+        assert_eq!(format!("{}.toml", pipeline.reference().id), name);
+        assert!(builtin().iter().all(|other| other.reference().id != pipeline.reference().id));
+    }
+}
+
+/// The model of rhythm, trained on other patients with another device, on every second half minute of the MIT-BIH Arrhythmia Database
+/// that is annotated as fibrillation or as sinus rhythm throughout.
+#[test]
+fn recorded_fibrillation_is_seen_by_the_model() {
+    let data = std::env::var("HAAR_DATA").expect("set HAAR_DATA to the folder that holds mitdb/");
+    let (name, text) = crate::OPTIONAL[0];
+    let pipeline = Pipeline::parse(name, text).unwrap();
+    let model = haar_inference::rhythm::RhythmModel::builtin().unwrap();
+    let rate = SampleRate::from_hz(360).unwrap();
+    let (mut fibrillation, mut sinus) = ([0_u32; 2], [0_u32; 2]);
+    for path in find_records(format!("{data}/mitdb")).unwrap() {
+        let record = Record::open(&path).unwrap();
+        let annotations = read_annotations(path.with_extension("atr")).unwrap();
+        let size = 30 * 360;
+        for (number, mv) in record.signals[0].chunks_exact(size).enumerate().step_by(2) {
+            let window = number * size..(number + 1) * size;
+            let counts = match steady_rhythm(&annotations, &window) {
+                Some("(AFIB") => &mut fibrillation,
+                Some("(N") if ventricular_share(&annotations, &window) == 0.0 => &mut sinus,
+                _ => continue,
+            };
+            let mut description = pipeline.describe_ecg(mv, rate);
+            let input = haar_inference::rhythm::RhythmInput::new(mv, rate).unwrap();
+            let score = model.classify(&[input]).unwrap()[0];
+            pipeline.conclude_rhythm(&mut description, &score);
+            let decision = pipeline.decide(&description.features, None);
+            counts[usize::from(flags(&decision).contains(&"atrial-fibrillation"))] += 1;
+        }
+    }
+    let share = |[no, yes]: [u32; 2]| f64::from(yes) / f64::from(no + yes);
+    assert!(fibrillation[0] + fibrillation[1] >= 10 && sinus[0] + sinus[1] >= 80);
+    assert!(share(fibrillation) >= 0.6, "flagged in fibrillation: {fibrillation:?}");
+    assert!(share(sinus) <= 0.05, "flagged in sinus rhythm: {sinus:?}");
 }
