@@ -1,6 +1,7 @@
 //! `haar`: one command for people. Every subcommand is a module; this file only chooses.
 #![forbid(unsafe_code)]
 
+mod alarms;
 mod bench;
 mod demo;
 mod evaluate;
@@ -43,6 +44,8 @@ enum Command {
     Prove(prove::Args),
     /// Re-hash everything in a site log.
     Fsck(fsck::Args),
+    /// Look at alarms: how many there are on recordings.
+    Alarms(alarms::Args),
     /// Measure detectors and models on recordings.
     Evaluate(evaluate::Args),
     /// Train a model.
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
         Command::Verify(args) => verify::run(args),
         Command::Prove(args) => prove::run(args),
         Command::Fsck(args) => fsck::run(args),
+        Command::Alarms(args) => alarms::run(args),
         Command::Evaluate(args) => evaluate::run(args),
         Command::Train(args) => train::run(args),
         Command::Model(args) => model::run(args),

@@ -4,7 +4,7 @@ mod beats;
 mod faults;
 mod news2;
 mod qrs;
-mod report;
+pub(crate) mod report;
 mod respiration;
 mod rhythm;
 mod sepsis;
@@ -12,6 +12,7 @@ mod sepsis;
 use crate::failure::Failure;
 use clap::Subcommand;
 
+pub(crate) use qrs::progress_bar;
 pub(crate) use sepsis::table as sepsis_table;
 
 /// Hold an analysis against annotated recordings.
