@@ -204,3 +204,99 @@ impl Raised {
 const fn mask(windows: u8) -> u64 {
     if windows >= 64 { u64::MAX } else { (1 << windows) - 1 }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use haar_alarms::RaisedFlag;
+
+    /// Windows of one pipeline, 10 s apart; a letter a flag that is raised.
+    fn windows(raised: &[&str]) -> Vec<Window> {
+        let flag = |letter| match letter {
+            'q' => ("ecg-quality-low", Priority::Low),
+            'v' => ("ventricular-ectopy", Priority::Medium),
+            _ => ("hypoxia", Priority::High),
+        };
+        let window = |(place, letters): (usize, &&str)| Window {
+            subject: None,
+            pipeline: "p".to_owned(),
+            end: Timestamp::from_millis(10_000 * (place as i64 + 1)),
+            id: None,
+            raised: letters
+                .chars()
+                .map(flag)
+                .map(|(flag, priority)| RaisedFlag {
+                    flag: flag.to_owned(),
+                    priority,
+                    condition: Condition::Limit,
+                    text: String::new(),
+                })
+                .collect(),
+            undetermined: Vec::new(),
+        };
+        raised.iter().enumerate().map(window).collect()
+    }
+
+    /// Flag, second of sounding, delay in seconds, what suppressed it, returns.
+    type Shown<'e> = (&'e str, Option<i64>, Option<i64>, Option<&'e str>, u64);
+
+    fn shown(episodes: &[Episode]) -> Vec<Shown<'_>> {
+        let seconds = |us: i64| us / 1_000_000;
+        episodes
+            .iter()
+            .map(|episode| {
+                (
+                    episode.kind.flag.as_str(),
+                    episode.sounded.map(|at| seconds(at.micros() - LAG_US)),
+                    episode.delay_us.map(seconds),
+                    episode.suppressed_by.as_deref(),
+                    episode.returns,
+                )
+            })
+            .collect()
+    }
+
+    fn watched(policy: &Policy, raised: &[&str], end_s: i64) -> Vec<Episode> {
+        watch(policy, &windows(raised), Timestamp::from_millis(1_000 * end_s))
+    }
+
+    #[test]
+    fn a_delay_counts_from_the_run_that_led_to_the_alarm() {
+        let policy = Policy::default();
+        // One window alone is forgotten, four windows later it begins anew.
+        let episodes = watched(&policy, &["h", "", "", "", "h", "", "h", "", ""], 90);
+        assert_eq!(shown(&episodes), [("hypoxia", Some(70), Some(20), None, 0)]);
+    }
+
+    #[test]
+    fn a_latched_alarm_is_one_and_its_returns_are_counted() {
+        let episodes =
+            watched(&Policy::default(), &["h", "h", "", "", "h", "h", "", "", "h", "h"], 7_200);
+        assert_eq!(shown(&episodes), [("hypoxia", Some(20), Some(10), None, 2)]);
+    }
+
+    #[test]
+    fn what_is_explained_is_silent_and_sounds_if_it_outlasts_the_explanation() {
+        let policy = Policy::default();
+        let silenced = ["qv", "qv", "qv", "q", "q", "", "", ""];
+        let quality = ("ecg-quality-low", Some(10), Some(0), None, 0);
+        let ectopy =
+            |sounded, delay| ("ventricular-ectopy", sounded, delay, Some("ecg-quality-low"), 0);
+        assert_eq!(shown(&watched(&policy, &silenced, 80)), [quality, ectopy(None, None)]);
+        // Three windows without it end the technical one.
+        let outlasts = ["qv", "qv", "qv", "v", "v", "v", "v"];
+        let outlasting = watched(&policy, &outlasts, 70);
+        assert_eq!(shown(&outlasting), [quality, ectopy(Some(60), Some(50))]);
+        let without = watched(&policy.without_suppressions(), &silenced, 80);
+        let plain = ("ventricular-ectopy", Some(30), Some(20), None, 0);
+        assert_eq!(shown(&without), [quality, plain]);
+    }
+
+    #[test]
+    fn time_goes_on_between_windows_and_after_them() {
+        // Explained for at most 10 minutes: the clock alone brings it out.
+        let held: Vec<&str> = std::iter::repeat_n("qv", 70).collect();
+        let episodes = watched(&Policy::default(), &held, 700);
+        assert_eq!(shown(&episodes)[1].1, Some(630));
+    }
+}

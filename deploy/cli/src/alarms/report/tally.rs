@@ -7,11 +7,13 @@ use haar_recordings::corpus::CaseId;
 use haar_schema::{Priority, Timestamp};
 use serde::Serialize;
 
-use super::machine::{Episode, Kind, kinds, watch};
+use super::machine::{Episode, Kind, LAG_US, kinds, watch};
 use super::recordings::Recording;
 use super::replay::{BEGIN_US, Replayed};
 
 const HOURS_PER_DAY: f64 = 24.0;
+/// The most alarms that `--json` lists one by one.
+const MAX_LISTED: usize = 10_000;
 
 /// The machines that are compared.
 pub(super) struct Machines {
@@ -103,6 +105,8 @@ pub(super) struct Tally {
     held_out: usize,
     delayed: Vec<Episode>,
     full: Vec<Episode>,
+    /// Of each of the former, the recording's place.
+    places: Vec<usize>,
     undelayed_returns: u64,
     left_out: Vec<String>,
 }
@@ -134,6 +138,7 @@ impl Tally {
         sounding(&full, Stages { full: 1, ..Stages::default() });
         self.undelayed_returns += undelayed.iter().map(|episode| episode.returns).sum::<u64>();
         self.delayed.extend(delayed);
+        self.places.resize(self.places.len() + full.len(), self.records.len());
         self.full.extend(full);
         self.held_out += usize::from(replayed.held_out);
         match recording.person {
@@ -203,8 +208,28 @@ impl Tally {
                 full: self.full.iter().map(|episode| episode.returns).sum(),
             },
             per_record: self.records.iter().map(Record::line).collect(),
+            alarms: self.alarms(),
+            alarms_not_listed: self.full.len().saturating_sub(MAX_LISTED),
             left_out: self.left_out.clone(),
         }
+    }
+}
+
+impl Tally {
+    fn alarms(&self) -> Vec<Alarm> {
+        let seconds = |us: i64| us as f64 / 1e6;
+        let placed = self.places.iter().zip(&self.full).take(MAX_LISTED);
+        placed
+            .map(|(place, episode)| Alarm {
+                record: self.records[*place].name.clone(),
+                flag: episode.kind.flag.clone(),
+                priority: episode.kind.priority,
+                sounded_s: episode.sounded.map(|at| seconds(at.micros() - LAG_US - BEGIN_US)),
+                delay_s: episode.delay_us.map(seconds),
+                suppressed_by: episode.suppressed_by.clone(),
+                returns: episode.returns,
+            })
+            .collect()
     }
 }
 
@@ -265,8 +290,25 @@ pub(super) struct Summary {
     pub(super) delay_without_suppression_s: Delay,
     pub(super) returns: Returns,
     pub(super) per_record: Vec<RecordLine>,
+    /// The episodes of the whole machine, at most [`MAX_LISTED`].
+    pub(super) alarms: Vec<Alarm>,
+    alarms_not_listed: usize,
     /// Recordings in which there is nothing to replay.
     pub(super) left_out: Vec<String>,
+}
+
+/// An episode of the whole machine. Times are seconds of the recording.
+#[derive(Serialize)]
+pub(super) struct Alarm {
+    pub(super) record: String,
+    pub(super) flag: String,
+    pub(super) priority: Priority,
+    /// End of the window on which it sounded; null: it never did.
+    pub(super) sounded_s: Option<f64>,
+    /// From the end of the first flagged window.
+    pub(super) delay_s: Option<f64>,
+    pub(super) suppressed_by: Option<String>,
+    pub(super) returns: u64,
 }
 
 #[derive(Serialize)]
@@ -367,4 +409,74 @@ pub(super) struct Returns {
     pub(super) undelayed: u64,
     pub(super) delayed: u64,
     pub(super) full: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use haar_alarms::{Condition, RaisedFlag};
+
+    #[test]
+    fn runs_are_of_windows_one_right_after_the_other_in_one_pipeline() {
+        let window = |pipeline: &str, raised: bool| Window {
+            subject: None,
+            pipeline: pipeline.to_owned(),
+            end: Timestamp::default(),
+            id: None,
+            raised: std::iter::repeat_n(
+                RaisedFlag {
+                    flag: "sensor-gaps".into(),
+                    priority: Priority::Low,
+                    condition: Condition::Limit,
+                    text: String::new(),
+                },
+                usize::from(raised),
+            )
+            .collect(),
+            undetermined: Vec::new(),
+        };
+        let votes =
+            [("a", true), ("b", false), ("a", true), ("b", true), ("a", false), ("a", true)];
+        let windows = votes.map(|(pipeline, raised)| window(pipeline, raised));
+        let [(kind, windows, runs)] = &flagged(&windows, &Policy::default())[..] else {
+            panic!("one kind");
+        };
+        // The policy's word goes before the window's.
+        assert_eq!((kind.condition, *windows, *runs), (Condition::Technical, 4, 3));
+    }
+
+    fn episode(delay_s: Option<i64>, by: Option<&str>) -> Episode {
+        Episode {
+            kind: Kind {
+                priority: Priority::Low,
+                condition: Condition::Limit,
+                flag: "f".to_owned(),
+            },
+            sounded: delay_s.map(|_| Timestamp::default()),
+            delay_us: delay_s.map(|s| s * 1_000_000),
+            suppressed_by: by.map(str::to_owned),
+            returns: 0,
+        }
+    }
+
+    #[test]
+    fn ranks_and_shares_by_hand() {
+        let episodes: Vec<Episode> = (1..=10).rev().map(|s| episode(Some(s), None)).collect();
+        let delay = Delay::of(&episodes);
+        assert_eq!((delay.median, delay.p90), (Some(5.0), Some(9.0)));
+        let explained = [
+            episode(None, Some("q")),
+            episode(Some(9), Some("q")),
+            episode(Some(1), None),
+            episode(None, Some("r")),
+        ];
+        let found = Suppression::of(&explained);
+        assert_eq!((found.episodes, found.silenced, found.postponed), (4, 2, 1));
+        assert_eq!(found.share, Some(0.5));
+        assert_eq!(
+            (found.by["q"].silenced, found.by["q"].postponed, found.by["r"].silenced),
+            (1, 1, 1)
+        );
+        assert_eq!(Delay::of(&[]).median, None);
+    }
 }
