@@ -121,6 +121,11 @@ impl Policy {
         &rules[index(priority)]
     }
 
+    /// Without a window for so long (microseconds of the fog's time), a condition counts as over.
+    pub const fn silent_after_us(&self) -> i64 {
+        self.silent_after_us
+    }
+
     /// What kind of condition the policy says a flag is; `None`: it says nothing.
     pub fn condition(&self, flag: &str) -> Option<Condition> {
         self.flags.get(flag).and_then(|(condition, _)| *condition)

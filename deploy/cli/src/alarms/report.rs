@@ -27,7 +27,7 @@ use crate::failure::Failure;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Folder of WFDB records (or one .hea), or of the BIDMC CSV files or a .tar.zst of them.
+    /// Folder of WFDB records (or one .hea), or of BIDMC (.csv) or CinC 2019 (.psv) files or a .tar.zst of them.
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
     /// Only these recordings, by name.

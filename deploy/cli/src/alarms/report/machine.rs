@@ -158,6 +158,8 @@ struct Raised {
     of: u8,
     /// End of the first raised window with no other among as many before it.
     since: Option<Timestamp>,
+    /// End of the newest that voted.
+    latest: Option<Timestamp>,
 }
 
 impl Onsets {
@@ -169,10 +171,13 @@ impl Onsets {
             let of = policy.rule(flag, *priority).of;
             let entry = self.0.entry(key).or_default();
             entry.of = of;
-            if entry.before() == 0 {
+            let silent = entry
+                .latest
+                .is_some_and(|latest| window.end.micros_since(latest) >= policy.silent_after_us());
+            if silent || entry.before() == 0 {
                 entry.since = Some(window.end);
             }
-            entry.recent = entry.recent << 1 | 1;
+            (entry.recent, entry.latest) = (entry.recent << 1 | 1, Some(window.end));
         }
         for ((flag, priority, pipeline), entry) in &mut self.0 {
             let decided = !window.undetermined.contains(flag);
@@ -180,7 +185,7 @@ impl Onsets {
                 && decided
                 && !raised.contains(&(flag.as_str(), *priority))
             {
-                entry.recent <<= 1;
+                (entry.recent, entry.latest) = (entry.recent << 1, Some(window.end));
             }
         }
     }

@@ -1,9 +1,11 @@
 //! Recordings as the fog would meet them: one ECG lead, and what a monitor displayed.
 //!
 //! # Format
-//! Either WFDB records (a folder of `.hea` files, or one of them): the channel that `haar replay` would send is the
-//! ECG. Or the BIDMC CSV files, in a folder or an archive: the first ECG lead that there is, and heart rate, respiration
-//! rate and SpO₂ once a second. What the monitor did not display (NaN) is not there.
+//! One of these:
+//! - WFDB records (a folder of `.hea` files, or one of them): the channel that `haar replay` would send is the ECG.
+//! - The BIDMC CSV files, in a folder or an archive: the first ECG lead that there is, and heart rate, respiration
+//!   rate and SpO₂ once a second. What the monitor did not display (NaN) is not there.
+//! - The stays of CinC 2019 (`.psv`), in a folder or an archive: what was charted in an hour is one reading at its beginning.
 //!
 //! # Trust
 //! Outside data. A WFDB record without an ECG is passed over and named; what is damaged is an error.
@@ -12,6 +14,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use haar_recordings::bidmc;
+use haar_recordings::cinc2019::{self, VARIABLES, read_stay};
 use haar_recordings::corpus::{CaseId, Corpus};
 use haar_recordings::wfdb::{FindError, Record, find_records};
 use haar_schema::{SampleRate, SignalId};
@@ -21,6 +24,16 @@ use crate::failure::Failure;
 
 /// ECG leads of BIDMC, the first that a recording has.
 const LEADS: [&str; 6] = ["II", "I", "III", "AVR", "V", "MCL"];
+
+/// The columns of CinC 2019 that the fog takes in, in their units.
+const CHARTED: [(&str, SignalId); 6] = [
+    ("HR", SignalId::HEART_RATE),
+    ("O2Sat", SignalId::SPO2),
+    ("Resp", SignalId::RESPIRATION_RATE),
+    ("SBP", SignalId::SYSTOLIC),
+    ("DBP", SignalId::DIASTOLIC),
+    ("Temp", SignalId::TEMPERATURE),
+];
 
 /// One recording.
 #[derive(Clone, Debug, Default)]
@@ -54,6 +67,8 @@ pub(super) enum DataSet {
     Wfdb(Vec<PathBuf>),
     /// All files, and the names of the recordings.
     Bidmc(Corpus, Vec<String>),
+    /// All files, and their paths.
+    Cinc2019(Corpus, Vec<String>),
 }
 
 impl DataSet {
@@ -70,11 +85,20 @@ impl DataSet {
                 Self::Wfdb(headers)
             }
             Ok(_) | Err(FindError::Empty { .. }) => {
-                let wanted = "a WFDB header (.hea) or a BIDMC …_Signals.csv";
-                let corpus = Corpus::open(data, wanted, bidmc::is_part)?;
+                let wanted = "a WFDB header (.hea), a BIDMC …_Signals.csv or a CinC 2019 .psv";
+                let is_stay = |path: &str| path.ends_with(cinc2019::EXTENSION);
+                let corpus =
+                    Corpus::open(data, wanted, |path| bidmc::is_part(path) || is_stay(path))?;
                 let mut names: Vec<String> = bidmc::names(&corpus).into_iter().collect();
-                names.retain(|name| take(last(name)));
-                Self::Bidmc(corpus, names)
+                if names.is_empty() {
+                    let stays = corpus.iter().map(|(path, _)| path.to_owned());
+                    let paths = stays.filter(|path| is_stay(path) && take(&stem(path.as_ref())));
+                    let paths = paths.collect();
+                    Self::Cinc2019(corpus, paths)
+                } else {
+                    names.retain(|name| take(last(name)));
+                    Self::Bidmc(corpus, names)
+                }
             }
             Err(error) => return Err(error.into()),
         };
@@ -83,7 +107,7 @@ impl DataSet {
         }
         let missing: Vec<&str> = wanted.into_iter().collect();
         Err(Failure::usage(format!(
-            "no recording called {} in {}; a name is that of the .hea file, or what stands before _Signals.csv",
+            "no recording called {} in {}; a name is that of the .hea or .psv file, or what stands before _Signals.csv",
             missing.join(", "),
             data.display()
         )))
@@ -93,7 +117,7 @@ impl DataSet {
     pub(super) fn len(&self) -> usize {
         match self {
             Self::Wfdb(headers) => headers.len(),
-            Self::Bidmc(_, names) => names.len(),
+            Self::Bidmc(_, names) | Self::Cinc2019(_, names) => names.len(),
         }
     }
 
@@ -102,6 +126,7 @@ impl DataSet {
         match self {
             Self::Wfdb(headers) => stem(&headers[place]),
             Self::Bidmc(_, names) => last(&names[place]).to_owned(),
+            Self::Cinc2019(_, paths) => stem(paths[place].as_ref()),
         }
     }
 
@@ -113,7 +138,32 @@ impl DataSet {
                 let recording = bidmc::Recording::read(corpus, &names[place])?;
                 Ok(Some(monitored(recording)?))
             }
+            Self::Cinc2019(corpus, paths) => {
+                let path = &paths[place];
+                let stay = read_stay(corpus.get(path).unwrap_or_default())
+                    .map_err(|error| Failure::usage(format!("{path}: {error}")))?;
+                Ok(Some(charted(stem(path.as_ref()), &stay)))
+            }
         }
+    }
+}
+
+fn charted(name: String, stay: &cinc2019::Stay) -> Recording {
+    let columns: Vec<(SignalId, usize)> = CHARTED
+        .iter()
+        .filter_map(|(column, signal)| {
+            Some((*signal, VARIABLES.iter().position(|variable| variable.name == *column)?))
+        })
+        .collect();
+    let vitals = stay.hours.iter().enumerate().map(|(hour, charted)| {
+        let there = columns.iter().map(|(signal, at)| (*signal, f64::from(charted.values[*at])));
+        (hour as i64 * 3_600, there.filter(|(_, value)| value.is_finite()).collect())
+    });
+    Recording {
+        name,
+        seconds: stay.hours.len() as f64 * 3_600.0,
+        vitals: vitals.collect(),
+        ..Recording::default()
     }
 }
 

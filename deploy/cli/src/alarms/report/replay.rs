@@ -47,6 +47,8 @@ pub(super) struct Means {
 pub(super) struct Replayed {
     /// In the order in which a fog would have concluded them; none reaches beyond the recording's end.
     pub(super) windows: Vec<Window>,
+    /// By pipeline: from the end of a window to that of the next, microseconds.
+    pub(super) slides_us: BTreeMap<String, i64>,
     /// Whether the beats were scored by the member of the committee that was not trained on them.
     pub(super) held_out: bool,
 }
@@ -91,7 +93,12 @@ pub(super) fn replay(recording: &Recording, means: &Means) -> Result<Replayed, F
         )));
     }
     seen.sort_by(|(a, _), (b, _)| a.cmp(b));
-    Ok(Replayed { windows: seen.into_iter().map(|(_, window)| window).collect(), held_out })
+    let slide = |pipeline: &Pipeline| (pipeline.reference().id.clone(), pipeline.window().slide_us);
+    Ok(Replayed {
+        windows: seen.into_iter().map(|(_, window)| window).collect(),
+        slides_us: means.pipelines.iter().map(slide).collect(),
+        held_out,
+    })
 }
 
 /// The model for a recording: if it was trained on it, the one member that was not.

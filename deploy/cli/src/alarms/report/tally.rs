@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use haar_alarms::{Policy, Window};
+use haar_alarms::Policy;
 use haar_recordings::corpus::CaseId;
 use haar_schema::{Priority, Timestamp};
 use serde::Serialize;
@@ -38,7 +38,8 @@ pub(super) struct Stages<T> {
     pub(super) windows: T,
     /// Every run of flagged windows of one pipeline, one right after the other.
     pub(super) runs: T,
-    /// The machine without delays and suppression: episodes.
+    /// The machine without delays and suppression: episodes. Seldom there may be fewer than with delays: one that begins
+    /// with a single window can reach over the gap between two that do not.
     pub(super) undelayed: T,
     /// The machine without suppression.
     pub(super) delayed: T,
@@ -121,7 +122,7 @@ impl Tally {
     /// Counts a recording.
     pub(super) fn add(&mut self, recording: &Recording, replayed: &Replayed, machines: &Machines) {
         let mut counts: BTreeMap<Kind, Stages<u64>> = BTreeMap::new();
-        for (kind, windows, runs) in flagged(&replayed.windows, &machines.full) {
+        for (kind, windows, runs) in flagged(replayed, &machines.full) {
             counts.entry(kind).or_default().add(Stages { windows, runs, ..Stages::default() });
         }
         let end = Timestamp::from_micros(BEGIN_US + (recording.seconds * 1e6) as i64);
@@ -251,18 +252,20 @@ impl Record {
 }
 
 /// By kind: flagged windows, and runs of them.
-fn flagged(windows: &[Window], policy: &Policy) -> Vec<(Kind, u64, u64)> {
+fn flagged(replayed: &Replayed, policy: &Policy) -> Vec<(Kind, u64, u64)> {
     let mut counts: BTreeMap<Kind, (u64, u64)> = BTreeMap::new();
-    let mut before: BTreeMap<&str, BTreeSet<Kind>> = BTreeMap::new();
-    for window in windows {
+    let mut before: BTreeMap<&str, (Timestamp, BTreeSet<Kind>)> = BTreeMap::new();
+    for window in &replayed.windows {
         let now: BTreeSet<Kind> = kinds(policy, window).collect();
-        let last = before.entry(&window.pipeline).or_default();
+        let slide_us = replayed.slides_us.get(&window.pipeline).copied().unwrap_or(0);
+        let (end, last) = before.entry(&window.pipeline).or_default();
+        let is_next = window.end.micros_since(*end) <= slide_us;
         for kind in &now {
             let (windows, runs) = counts.entry(kind.clone()).or_default();
             *windows += 1;
-            *runs += u64::from(!last.contains(kind));
+            *runs += u64::from(!(is_next && last.contains(kind)));
         }
-        *last = now;
+        (*end, *last) = (window.end, now);
     }
     counts.into_iter().map(|(kind, (windows, runs))| (kind, windows, runs)).collect()
 }
@@ -414,14 +417,14 @@ pub(super) struct Returns {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use haar_alarms::{Condition, RaisedFlag};
+    use haar_alarms::{Condition, RaisedFlag, Window};
 
     #[test]
     fn runs_are_of_windows_one_right_after_the_other_in_one_pipeline() {
-        let window = |pipeline: &str, raised: bool| Window {
+        let window = |pipeline: &str, end_s: i64, raised: bool| Window {
             subject: None,
             pipeline: pipeline.to_owned(),
-            end: Timestamp::default(),
+            end: Timestamp::from_millis(1_000 * end_s),
             id: None,
             raised: std::iter::repeat_n(
                 RaisedFlag {
@@ -435,14 +438,26 @@ mod tests {
             .collect(),
             undetermined: Vec::new(),
         };
-        let votes =
-            [("a", true), ("b", false), ("a", true), ("b", true), ("a", false), ("a", true)];
-        let windows = votes.map(|(pipeline, raised)| window(pipeline, raised));
-        let [(kind, windows, runs)] = &flagged(&windows, &Policy::default())[..] else {
+        let votes = [
+            ("a", 10, true),
+            ("b", 10, false),
+            ("a", 20, true),
+            ("b", 20, true),
+            ("a", 30, false),
+            ("a", 40, true),
+            // A window is missing in between.
+            ("a", 60, true),
+        ];
+        let replayed = Replayed {
+            windows: votes.map(|(pipeline, end_s, raised)| window(pipeline, end_s, raised)).into(),
+            slides_us: ["a", "b"].map(|name| (name.to_owned(), 10_000_000)).into(),
+            held_out: false,
+        };
+        let [(kind, windows, runs)] = &flagged(&replayed, &Policy::default())[..] else {
             panic!("one kind");
         };
         // The policy's word goes before the window's.
-        assert_eq!((kind.condition, *windows, *runs), (Condition::Technical, 4, 3));
+        assert_eq!((kind.condition, *windows, *runs), (Condition::Technical, 5, 4));
     }
 
     fn episode(delay_s: Option<i64>, by: Option<&str>) -> Episode {

@@ -110,6 +110,30 @@ fn wfdb_records_are_found_and_those_without_an_ecg_named() {
 }
 
 #[test]
+fn charted_hours_are_one_reading_each() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut head: Vec<&str> =
+        haar_recordings::cinc2019::VARIABLES.iter().map(|variable| variable.name).collect();
+    head.extend(["Age", "Gender", "HospAdmTime", "ICULOS"]);
+    let mut text = head.join("|");
+    for hour in 1..=3 {
+        let temperature = if hour == 2 { "36.8" } else { "38.9" };
+        let cells = head.iter().map(|name| match *name {
+            "Temp" => temperature.to_owned(),
+            "ICULOS" => hour.to_string(),
+            _ => "NaN".to_owned(),
+        });
+        write!(text, "\n{}", cells.collect::<Vec<_>>().join("|")).unwrap();
+    }
+    std::fs::write(folder.path().join("p1.psv"), text).unwrap();
+    let summary = measure(&args(folder.path(), &["p1"])).unwrap();
+    assert_eq!((summary.patients, summary.hours), (1, 3.0));
+    // A reading is in six windows of a minute, 10 s apart; two fevers are two hours apart.
+    assert_eq!(summary.total.count.each(), [12, 2, 2, 2, 2]);
+    assert_eq!((summary.delay_s.median, summary.delay_s.p90), (Some(20.0), Some(20.0)));
+}
+
+#[test]
 fn the_page_has_the_figures() {
     let folder = monitored(|_| "85");
     let mut patient = args(folder.path(), &[]);
