@@ -10,6 +10,7 @@ mod machine;
 mod recordings;
 mod replay;
 mod show;
+mod strip;
 mod tally;
 
 use std::io::Read as _;
@@ -21,9 +22,13 @@ use haar_inference::BeatModel;
 
 use self::recordings::DataSet;
 use self::replay::Means;
+use self::strip::AlarmStrip;
 use self::tally::{Machines, Summary, Tally};
 use crate::evaluate::progress_bar;
 use crate::failure::Failure;
+
+/// The most recordings of which a strip is kept for the page, which shows those with the most alarms.
+const MAX_STRIPS_KEPT: usize = 1_000;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -49,9 +54,9 @@ pub(super) struct Args {
 
 /// Runs the task.
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    let summary = measure(args)?;
+    let (summary, strips) = measure(args)?;
     if let Some(path) = &args.report {
-        crate::evaluate::report::write(path, &show::page(&summary))?;
+        crate::evaluate::report::write(path, &show::page(&summary, strips))?;
     }
     if args.json {
         println!("{}", serde_json::to_string(&summary)?);
@@ -61,17 +66,22 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     Ok(())
 }
 
-fn measure(args: &Args) -> Result<Summary, Failure> {
+/// What was counted; and if a page is asked for, the ECG of the first alarm about it of every recording.
+fn measure(args: &Args) -> Result<(Summary, Vec<AlarmStrip>), Failure> {
     let machines = Machines::new(policy(args.policy.as_deref())?);
     let means = Means { pipelines: pipelines(&args.pipelines)?, beats: BeatModel::builtin()? };
     let set = DataSet::open(&args.data, &args.records)?;
     let progress = progress_bar(set.len() as u64);
-    let mut tally = Tally::default();
+    let (mut tally, mut strips) = (Tally::default(), Vec::new());
     for place in 0..set.len() {
         progress.set_message(set.name(place));
         match set.read(place)? {
             Some(recording) => {
-                tally.add(&recording, &replay::replay(&recording, &means)?, &machines);
+                let replayed = replay::replay(&recording, &means)?;
+                let heard = tally.add(&recording, &replayed, &machines);
+                if args.report.is_some() && strips.len() < MAX_STRIPS_KEPT {
+                    strips.extend(strip::first(&recording, &means.pipelines, heard));
+                }
             }
             None => tally.leave_out(set.name(place)),
         }
@@ -85,7 +95,7 @@ fn measure(args: &Args) -> Result<Summary, Failure> {
             args.data.display()
         )));
     }
-    Ok(summary)
+    Ok((summary, strips))
 }
 
 fn policy(path: Option<&Path>) -> Result<Policy, Failure> {

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use haar_recordings::bidmc;
 use haar_recordings::cinc2019::{self, VARIABLES, read_stay};
-use haar_recordings::corpus::{CaseId, Corpus};
+use haar_recordings::corpus::{CaseId, Corpus, MAX_FILE_BYTES};
 use haar_recordings::wfdb::{FindError, Record, find_records};
 use haar_schema::{SampleRate, SignalId};
 use haar_simulator::replay::ecg_channel;
@@ -183,13 +183,15 @@ fn wfdb(header: &Path) -> Result<Option<Recording>, Failure> {
         return Ok(None);
     };
     let file = header.with_file_name(&record.header.signals[place].file);
-    let bytes = std::fs::read(&file)
-        .map_err(|error| Failure::new(format!("cannot read {}: {error}", file.display())))?;
+    let failed = |error| Failure::new(format!("cannot read {}: {error}", file.display()));
+    // No model was trained on a file that no data set may have.
+    let is_known = std::fs::metadata(&file).map_err(failed)?.len() <= MAX_FILE_BYTES;
+    let bytes = is_known.then(|| std::fs::read(&file)).transpose().map_err(failed)?;
     let mv: Vec<f32> =
         record.signals[place].iter().map(|value| (f64::from(*value) * scale) as f32).collect();
     Ok(Some(Recording {
         name: stem(header),
-        case: Some(CaseId::of(&bytes)),
+        case: bytes.map(|bytes| CaseId::of(&bytes)),
         seconds: mv.len() as f64 / rate.hz(),
         ecg: Some(Ecg { rate, mv }),
         ..Recording::default()

@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::tally::{Figures, Summary};
+use super::strip::AlarmStrip;
+use super::tally::{Figures, RecordLine, Summary};
 use crate::evaluate::report::{Part, Report};
 
 /// The ways of counting, as they are called where people read them.
@@ -51,8 +52,10 @@ pub(super) fn text(summary: &Summary) -> String {
     text
 }
 
-/// The page.
-pub(super) fn page(summary: &Summary) -> Report {
+/// The page; strips of the recordings with the most alarms come first.
+pub(super) fn page(summary: &Summary, mut strips: Vec<AlarmStrip>) -> Report {
+    let records = ranked(summary);
+    strips.sort_by_key(|strip| records.iter().position(|line| line.record == strip.record));
     let head = |first: &str| {
         std::iter::once(first.to_owned()).chain(STAGES.map(str::to_owned)).collect::<Vec<_>>()
     };
@@ -88,6 +91,11 @@ pub(super) fn page(summary: &Summary) -> Report {
                 head: head("recording"),
                 rows: rows(worst(summary)),
             },
+            Part::Strips {
+                title: "The first alarm about the ECG, of the recordings with the most alarms"
+                    .into(),
+                strips: strips.into_iter().map(|own| (own.caption, own.strip)).collect(),
+            },
             Part::Table {
                 title: "What the figures are".into(),
                 head: vec![String::new()],
@@ -119,15 +127,20 @@ fn kinds(summary: &Summary) -> Vec<(String, &Figures)> {
     rows
 }
 
-/// The recordings on which most sounds by the whole machine, then most windows are flagged.
-fn worst(summary: &Summary) -> Vec<(String, &Figures)> {
+/// The recordings, first those on which most sounds by the whole machine, then most windows are flagged.
+fn ranked(summary: &Summary) -> Vec<&RecordLine> {
     let mut records: Vec<_> = summary.per_record.iter().collect();
     let rate = |figures: &Figures| (figures.per_patient_day.full, figures.per_patient_day.windows);
     records.sort_by(|a, b| {
         let ((full, windows), (other_full, other_windows)) = (rate(&a.figures), rate(&b.figures));
         other_full.total_cmp(&full).then(other_windows.total_cmp(&windows))
     });
-    let shown = records.into_iter().filter(|line| line.figures.count.windows > 0).take(MAX_LISTED);
+    records
+}
+
+fn worst(summary: &Summary) -> Vec<(String, &Figures)> {
+    let flagged = ranked(summary).into_iter().filter(|line| line.figures.count.windows > 0);
+    let shown = flagged.take(MAX_LISTED);
     shown.map(|line| (format!("{} ({:.2} h)", line.record, line.hours), &line.figures)).collect()
 }
 

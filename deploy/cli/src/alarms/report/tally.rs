@@ -119,8 +119,13 @@ struct Record {
 }
 
 impl Tally {
-    /// Counts a recording.
-    pub(super) fn add(&mut self, recording: &Recording, replayed: &Replayed, machines: &Machines) {
+    /// Counts a recording; returns the episodes of the whole machine on it.
+    pub(super) fn add(
+        &mut self,
+        recording: &Recording,
+        replayed: &Replayed,
+        machines: &Machines,
+    ) -> &[Episode] {
         let mut counts: BTreeMap<Kind, Stages<u64>> = BTreeMap::new();
         for (kind, windows, runs) in flagged(replayed, &machines.full) {
             counts.entry(kind).or_default().add(Stages { windows, runs, ..Stages::default() });
@@ -140,6 +145,7 @@ impl Tally {
         self.undelayed_returns += undelayed.iter().map(|episode| episode.returns).sum::<u64>();
         self.delayed.extend(delayed);
         self.places.resize(self.places.len() + full.len(), self.records.len());
+        let heard_before = self.full.len();
         self.full.extend(full);
         self.held_out += usize::from(replayed.held_out);
         match recording.person {
@@ -148,6 +154,7 @@ impl Tally {
         }
         let hours = recording.seconds / 3_600.0;
         self.records.push(Record { name: recording.name.clone(), hours, counts });
+        &self.full[heard_before..]
     }
 
     /// There is nothing to replay in the recording of this name.

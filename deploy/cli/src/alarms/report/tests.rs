@@ -13,6 +13,10 @@ fn args(data: &Path, records: &[&str]) -> Args {
     }
 }
 
+fn counted(args: &Args) -> Result<Summary, Failure> {
+    measure(args).map(|(summary, _)| summary)
+}
+
 /// Two minutes of a monitor that shows a heart rate of 80 and, of SpO₂, what `spo2` says of each second.
 fn monitored(spo2: impl Fn(usize) -> &'static str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
@@ -31,7 +35,7 @@ fn monitored(spo2: impl Fn(usize) -> &'static str) -> tempfile::TempDir {
 fn hypoxia_is_counted_by_hand() {
     // Half a window of readings is there from the window that ends at 30 s on: ten windows to 120 s.
     let folder = monitored(|_| "85");
-    let summary = measure(&args(folder.path(), &["x"])).unwrap();
+    let summary = counted(&args(folder.path(), &["x"])).unwrap();
     assert_eq!((summary.recordings, summary.patients), (1, 1));
     assert_eq!(summary.total.count.each(), [10, 1, 1, 1, 1]);
     let rate = 24.0 * 3_600.0 / 120.0;
@@ -53,25 +57,25 @@ fn a_policy_file_changes_the_machine_and_nothing_before_it() {
     std::fs::write(&path, "[priority.high]\nwindows = \"9 of 12\"\n").unwrap();
     let mut patient = args(folder.path(), &[]);
     patient.policy = Some(path.clone());
-    let summary = measure(&patient).unwrap();
+    let summary = counted(&patient).unwrap();
     assert_eq!(summary.total.count.each(), [10, 1, 1, 1, 1]);
     assert_eq!(summary.alarms[0].delay_s, Some(80.0));
     std::fs::write(&path, "[priority.high]\nwindows = \"11 of 12\"\n").unwrap();
-    assert_eq!(measure(&patient).unwrap().total.count.each(), [10, 1, 1, 0, 0]);
+    assert_eq!(counted(&patient).unwrap().total.count.each(), [10, 1, 1, 0, 0]);
     std::fs::write(&path, "[priority.hihg]\n").unwrap();
-    let error = measure(&patient).err().unwrap().to_string();
+    let error = counted(&patient).err().unwrap().to_string();
     assert!(error.contains("policy.toml:1:"), "{error}");
 }
 
 #[test]
 fn an_end_of_the_recording_is_no_fault_of_a_sensor() {
     let quiet = monitored(|_| "97");
-    let summary = measure(&args(quiet.path(), &[])).unwrap();
+    let summary = counted(&args(quiet.path(), &[])).unwrap();
     assert_eq!(summary.total.count.each(), [0; 5]);
     assert_eq!((summary.suppression.share, summary.delay_s.median), (None, None));
     // A finger that slips out in the middle of it is one.
     let slipped = monitored(|second| if second < 60 { "97" } else { "NaN" });
-    let summary = measure(&args(slipped.path(), &[])).unwrap();
+    let summary = counted(&args(slipped.path(), &[])).unwrap();
     assert_eq!(summary.by_flag.len(), 1);
     assert_eq!(
         (summary.by_flag[0].flag.as_str(), summary.by_flag[0].condition),
@@ -84,7 +88,7 @@ fn an_end_of_the_recording_is_no_fault_of_a_sensor() {
 fn same_input_same_output() {
     let folder = monitored(|second| if second % 50 < 40 { "85" } else { "99" });
     let once = || {
-        let summary = measure(&args(folder.path(), &[])).unwrap();
+        let summary = counted(&args(folder.path(), &[])).unwrap();
         assert!(summary.total.count.windows > 0);
         (serde_json::to_string(&summary).unwrap(), show::text(&summary))
     };
@@ -100,12 +104,12 @@ fn wfdb_records_are_found_and_those_without_an_ecg_named() {
     }
     write_record(folder.path(), "a", Format::F16, 250.0, 200.0, &[("II", &mv)]).unwrap();
     write_record(folder.path(), "b", Format::F16, 250.0, 200.0, &[("RESP", &mv)]).unwrap();
-    let summary = measure(&args(folder.path(), &[])).unwrap();
+    let summary = counted(&args(folder.path(), &[])).unwrap();
     assert_eq!((summary.recordings, summary.left_out.as_slice()), (1, &["b".to_owned()][..]));
     assert!((summary.hours - 1.0 / 60.0).abs() < 1e-9);
-    let only = measure(&args(folder.path(), &["b"])).err().unwrap();
+    let only = counted(&args(folder.path(), &["b"])).err().unwrap();
     assert!(only.to_string().starts_with("no recording in "), "{only}");
-    let missing = measure(&args(folder.path(), &["a", "c"])).err().unwrap();
+    let missing = counted(&args(folder.path(), &["a", "c"])).err().unwrap();
     assert!(missing.to_string().starts_with("no recording called c in "), "{missing}");
 }
 
@@ -126,7 +130,7 @@ fn charted_hours_are_one_reading_each() {
         write!(text, "\n{}", cells.collect::<Vec<_>>().join("|")).unwrap();
     }
     std::fs::write(folder.path().join("p1.psv"), text).unwrap();
-    let summary = measure(&args(folder.path(), &["p1"])).unwrap();
+    let summary = counted(&args(folder.path(), &["p1"])).unwrap();
     assert_eq!((summary.patients, summary.hours), (1, 3.0));
     // A reading is in six windows of a minute, 10 s apart; two fevers are two hours apart.
     assert_eq!(summary.total.count.each(), [12, 2, 2, 2, 2]);
@@ -145,9 +149,23 @@ fn the_page_has_the_figures() {
     }
 }
 
+#[test]
+fn recorded_alarms_are_drawn() {
+    let data = std::env::var_os("HAAR_DATA").expect("set HAAR_DATA to the recordings, see README");
+    let mut one = args(&PathBuf::from(data).join("mitdb"), &["104", "122"]);
+    one.report = Some("unused".into());
+    let (summary, strips) = measure(&one).unwrap();
+    // In the one nothing sounds; of the other the first alarm is shown, and the ten seconds before it.
+    let [strip] = &strips[..] else { panic!("one strip") };
+    let first = &summary.alarms[0];
+    assert_eq!((strip.record.as_str(), first.record.as_str()), ("104", "104"));
+    assert!(strip.caption.contains(&format!("{:.0} s: {}", first.sounded_s.unwrap(), first.flag)));
+    assert_eq!(strip.strip.samples.len(), 3_600);
+}
+
 fn recorded(set: &str, records: &[&str]) -> Summary {
     let data = std::env::var_os("HAAR_DATA").expect("set HAAR_DATA to the recordings, see README");
-    measure(&args(&PathBuf::from(data).join(set), records)).unwrap()
+    counted(&args(&PathBuf::from(data).join(set), records)).unwrap()
 }
 
 #[test]
