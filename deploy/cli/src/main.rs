@@ -60,7 +60,23 @@ enum Command {
     Bench(bench::Args),
 }
 
+/// The status of a process that a closed pipe has ended (128 and SIGPIPE), as a shell would say it.
+const CLOSED_PIPE: i32 = 141;
+
+/// A reader that went away, as in `haar … | head`, is no failure worth a backtrace.
+fn end_quietly_on_a_closed_pipe() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let text = panic.payload_as_str().unwrap_or_default();
+        if text.starts_with("failed printing to stdout") && text.contains("Broken pipe") {
+            std::process::exit(CLOSED_PIPE);
+        }
+        usual(panic);
+    }));
+}
+
 fn main() -> ExitCode {
+    end_quietly_on_a_closed_pipe();
     let ended = match Cli::parse().command {
         Command::Demo(args) => demo::run(args),
         Command::Simulate(args) => simulate::run(args),

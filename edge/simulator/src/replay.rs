@@ -239,13 +239,22 @@ impl Recorded {
     }
 }
 
+/// Which channel of a record is taken for its ECG, and how many millivolts its unit is: the first whose
+/// description is a lead, else the first in volts that is not something else.
+pub fn ecg_channel(record: &Record) -> Option<(usize, f64)> {
+    let specs = &record.header.signals;
+    let lead = specs.iter().position(|spec| kind(spec) == Some(Channel::Ecg));
+    let volts = || specs.iter().position(|spec| kind(spec).is_none() && millivolts(spec).is_some());
+    let place = lead.or_else(volts)?;
+    Some((place, millivolts(&specs[place])?))
+}
+
 /// The first channel of each kind, as samples.
 fn channels(record: &Record) -> Vec<(Channel, Vec<i16>)> {
     let specs = &record.header.signals;
     let of = |channel| specs.iter().position(|spec| kind(spec) == Some(channel));
-    let volts = || specs.iter().position(|spec| kind(spec).is_none() && millivolts(spec).is_some());
     [
-        (Channel::Ecg, of(Channel::Ecg).or_else(volts)),
+        (Channel::Ecg, ecg_channel(record).map(|(place, _)| place)),
         (Channel::Ppg, of(Channel::Ppg)),
         (Channel::Respiration, of(Channel::Respiration)),
     ]

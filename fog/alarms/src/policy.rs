@@ -97,10 +97,33 @@ impl Policy {
         read::parse(file_name, text)
     }
 
+    /// The same policy, but nothing suppresses anything: what suppression is measured against.
+    #[must_use]
+    pub fn without_suppressions(mut self) -> Self {
+        self.suppressions.clear();
+        self
+    }
+
+    /// The same policy, but a single window is enough for any alarm: what delays are measured against. How
+    /// alarms end, and what is the same episode, stays.
+    #[must_use]
+    pub fn without_delays(mut self) -> Self {
+        let of_flags = self.flags.values_mut().flat_map(|(_, rules)| rules);
+        for rule in self.priorities.iter_mut().chain(of_flags) {
+            (rule.raised, rule.of, rule.hold_us) = (1, 1, 0);
+        }
+        self
+    }
+
     /// How alarms of this flag and priority behave.
     pub fn rule(&self, flag: &str, priority: Priority) -> &Rule {
         let rules = self.flags.get(flag).map_or(&self.priorities, |(_, rules)| rules);
         &rules[index(priority)]
+    }
+
+    /// Without a window for so long (microseconds of the fog's time), a condition counts as over.
+    pub const fn silent_after_us(&self) -> i64 {
+        self.silent_after_us
     }
 
     /// What kind of condition the policy says a flag is; `None`: it says nothing.

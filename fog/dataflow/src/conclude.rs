@@ -86,7 +86,7 @@ pub enum Scorer {
     /// Each beat by itself, with the models that are deployed.
     Beats(Deployment),
     /// The window as a whole, with the built-in model of rhythm.
-    Rhythm(RhythmModel),
+    Rhythm(Box<RhythmModel>),
 }
 
 impl Scorer {

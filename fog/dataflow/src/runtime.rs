@@ -233,7 +233,7 @@ fn plan(
                 .ok_or_else(|| StartError::Window(id()))?;
             let scorer = match pipeline.model() {
                 None => None,
-                Some(RHYTHM_TASK) => Some(Scorer::Rhythm(RhythmModel::builtin()?)),
+                Some(RHYTHM_TASK) => Some(Scorer::Rhythm(Box::new(RhythmModel::builtin()?))),
                 Some(name) => {
                     let model = models.get(name).cloned();
                     let missing = || StartError::Model { pipeline: id(), model: name.to_owned() };

@@ -198,7 +198,7 @@ impl Warden {
 }
 
 /// A window as alarms see it.
-fn seen(window: &Concluded) -> Window {
+pub fn seen(window: &Concluded) -> Window {
     let key = &window.digest.key;
     Window {
         subject: Some(key.subject),

@@ -23,6 +23,8 @@ mod query;
 mod stats;
 mod store;
 
+/// A window as the alarm machine sees it; `haar alarms report` shows it the same.
+pub use alarms::seen as seen_by_alarms;
 pub use config::{
     AdminConfig, AlarmsConfig, Config, ConfigError, DataflowConfig, FhirTarget, LinkConfig,
     LogConfig, MailTls, ModelsConfig, MqttTarget, NotifyTarget, ParametersConfig, SmtpTarget,

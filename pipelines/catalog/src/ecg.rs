@@ -10,6 +10,9 @@ use haar_signals::ecg::{RrSeries, TooFewBeats, coverage, detect_r_peaks, quality
 /// Below this quality the peaks are mostly noise, and what is computed from them says nothing.
 const MIN_QUALITY: f64 = 0.2;
 
+/// Fewer beats in a row are no run.
+const RUN_BEATS_MIN: usize = 3;
+
 /// Fewer scored beats have no shares worth a rule.
 const MIN_SCORED_BEATS: usize = 10;
 
@@ -18,6 +21,8 @@ const MIN_SCORED_BEATS: usize = 10;
 pub struct EcgDescription {
     /// Every feature of the family; `beats.*` are missing until the model has spoken.
     pub features: Features,
+    /// Sampling rate of the window.
+    pub rate: SampleRate,
     /// R peaks, as indices of samples in the window, ascending.
     pub peaks: Vec<u32>,
     /// Input of the model for each peak; `None` where the beat cannot be cut out of the window.
@@ -80,6 +85,7 @@ pub(crate) fn describe(mv: &[f32], rate: SampleRate, model: Option<&str>) -> Ecg
     };
     EcgDescription {
         features,
+        rate,
         classes: vec![None; peaks.len()],
         // A window of more than 2^32 samples is beyond every limit on windows.
         peaks: peaks.into_iter().map(|peak| u32::try_from(peak).unwrap_or(u32::MAX)).collect(),
@@ -106,6 +112,37 @@ pub(crate) fn conclude(description: &mut EcgDescription, scores: &[Option<BeatSc
         let name = format!("beats.fraction_{}", class.letter().to_ascii_lowercase());
         description.features.insert(name, feature);
     }
+    ventricular_run(description, scored >= MIN_SCORED_BEATS);
+}
+
+/// The longest run of ventricular beats. A beat without a score ends a run: it may have been another.
+fn ventricular_run(description: &mut EcgDescription, is_scored: bool) {
+    let peaks = &description.peaks;
+    let (mut longest, mut current) = (0..0, 0..0);
+    for (at, class) in description.classes.iter().enumerate() {
+        current = match class {
+            Some('V') if current.end == at => current.start..at + 1,
+            Some('V') => at..at + 1,
+            _ => at + 1..at + 1,
+        };
+        if current.len() > longest.len() {
+            longest = current.clone();
+        }
+    }
+    let rate = match (longest.len(), longest.clone().last()) {
+        (RUN_BEATS_MIN.., Some(last)) => {
+            let samples = f64::from(peaks[last].saturating_sub(peaks[longest.start]));
+            let seconds = samples / description.rate.hz();
+            Feature::value(60.0 * (longest.len() - 1) as f64 / seconds)
+        }
+        _ => Feature::missing(Missing::TooFew),
+    };
+    let length = match is_scored {
+        true => Feature::value(longest.len() as f64),
+        false => Feature::missing(Missing::TooFew),
+    };
+    description.features.insert("beats.run_v".to_owned(), length);
+    description.features.insert("beats.run_v_rate".to_owned(), rate);
 }
 
 /// Adds what the model of rhythm says of the window.
@@ -244,8 +281,17 @@ mod tests {
         let share = value(&description, "beats.fraction_v");
         assert!((share - ectopic / (beats - 1) as f64).abs() < 1e-6);
         assert_eq!(value(&description, "beats.fraction_s"), 0.0);
+        assert_eq!(value(&description, "beats.run_v"), 1.0);
+        assert_eq!(description.features["beats.run_v_rate"], Feature::missing(Missing::TooFew));
         assert_eq!(description.beats()[4].class, Some('V'));
         assert_eq!(description.beats()[0].class, None);
+
+        let run: Vec<Option<BeatScore>> = (0..beats)
+            .map(|beat| score(if (10..16).contains(&beat) { BeatClass::V } else { BeatClass::N }))
+            .collect();
+        conclude(&mut description, &run);
+        assert_eq!(value(&description, "beats.run_v"), 6.0);
+        assert!((value(&description, "beats.run_v_rate") - 75.0).abs() < 0.5);
 
         let few: Vec<Option<BeatScore>> =
             scores.iter().enumerate().map(|(beat, score)| score.filter(|_| beat < 5)).collect();

@@ -67,12 +67,14 @@ const ECG: [(&str, &str, &str); 9] = [
     ("ecg.beats", "1", "R peaks found"),
 ];
 
-const BEATS: [(&str, &str, &str); 5] = [
+const BEATS: [(&str, &str, &str); 7] = [
     ("beats.fraction_n", "1", "share of scored beats in AAMI class N (normal and bundle branch)"),
     ("beats.fraction_s", "1", "share in class S (supraventricular ectopic)"),
     ("beats.fraction_v", "1", "share in class V (ventricular ectopic)"),
     ("beats.fraction_f", "1", "share in class F (fusion of ventricular and normal)"),
     ("beats.fraction_q", "1", "share in class Q (paced or unclassifiable)"),
+    ("beats.run_v", "1", "beats in the longest run of class V without another beat in between"),
+    ("beats.run_v_rate", "/min", "mean rate within that run; missing if it has fewer than 3 beats"),
 ];
 
 const RHYTHM: [(&str, &str, &str); 4] = [

@@ -1,6 +1,7 @@
 //! `haar alarms`: what sounds, who acts, what was told to whom.
 
 mod desk;
+mod report;
 
 use crate::failure::Failure;
 use clap::{Args as ClapArgs, Subcommand};
@@ -20,6 +21,8 @@ enum Command {
     History(desk::History),
     /// Notifications that wait, and those that were given up.
     Outbox(desk::Look),
+    /// Alarms per patient-day on replayed recordings, before and after delays, episodes and suppression.
+    Report(report::Args),
     /// Take an alarm on: it is silent for the rest of the episode.
     Acknowledge(desk::Act),
     /// Silence an alarm for a time.
@@ -34,6 +37,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         Command::List(look) => desk::list(&look),
         Command::History(page) => desk::history(&page),
         Command::Outbox(look) => desk::outbox(&look),
+        Command::Report(args) => report::run(&args),
         Command::Acknowledge(act) => desk::act(&act, "acknowledge", None),
         Command::Pause(pause) => desk::pause(&pause),
         Command::Resume(act) => desk::act(&act, "resume", None),

@@ -5,7 +5,7 @@ mod faults;
 mod news2;
 mod personal;
 mod qrs;
-mod report;
+pub(crate) mod report;
 mod respiration;
 mod rhythm;
 mod sepsis;
@@ -14,6 +14,7 @@ use crate::failure::Failure;
 use clap::Subcommand;
 
 pub(crate) use personal::table as personal_table;
+pub(crate) use qrs::progress_bar;
 pub(crate) use sepsis::table as sepsis_table;
 
 /// Hold an analysis against annotated recordings.

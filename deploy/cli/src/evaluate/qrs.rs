@@ -118,7 +118,7 @@ fn name_of(path: &Path) -> String {
 }
 
 /// On standard error, and only where somebody watches.
-pub(super) fn progress_bar(records: u64) -> ProgressBar {
+pub(crate) fn progress_bar(records: u64) -> ProgressBar {
     let target = if std::io::stderr().is_terminal() {
         ProgressDrawTarget::stderr()
     } else {

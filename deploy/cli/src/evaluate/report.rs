@@ -12,7 +12,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 /// The most strips of one part.
-pub(super) const MAX_STRIPS: usize = 12;
+pub(crate) const MAX_STRIPS: usize = 12;
 
 /// Side of a square drawing, and the room for its labels.
 const SIDE: f64 = 320.0;
@@ -21,17 +21,17 @@ const MARGIN: f64 = 46.0;
 const STEP_MV: f32 = 0.001;
 
 /// A page.
-pub(super) struct Report {
+pub(crate) struct Report {
     /// What was evaluated on what.
-    pub(super) title: String,
+    pub(crate) title: String,
     /// Name, value and what it is of.
-    pub(super) tiles: Vec<[String; 3]>,
+    pub(crate) tiles: Vec<[String; 3]>,
     /// What follows, in order.
-    pub(super) parts: Vec<Part>,
+    pub(crate) parts: Vec<Part>,
 }
 
 /// A part of the page.
-pub(super) enum Part {
+pub(crate) enum Part {
     /// A table with a caption.
     Table { title: String, head: Vec<String>, rows: Vec<Vec<String>> },
     /// Receiver operating characteristics by name, each with its area.
@@ -44,7 +44,7 @@ pub(super) enum Part {
 
 impl Part {
     /// Classes by classes, with what was found of each.
-    pub(super) fn confusion(title: &str, confusion: &Confusion) -> Self {
+    pub(crate) fn confusion(title: &str, confusion: &Confusion) -> Self {
         let percent = |share: Option<f64>| {
             share.map_or_else(|| "–".to_owned(), |share| format!("{:.2} %", share * 100.0))
         };
@@ -62,7 +62,7 @@ impl Part {
 }
 
 /// Samples in mV (NaN: none) as a strip, with beats at sample indices and a letter for each.
-pub(super) fn ecg_strip(mv: &[f32], rate: SampleRate, beats: &[(usize, char)]) -> Strip {
+pub(crate) fn ecg_strip(mv: &[f32], rate: SampleRate, beats: &[(usize, char)]) -> Strip {
     let samples = mv
         .iter()
         .map(|mv| mv.is_finite().then(|| (mv / STEP_MV).round() as i16))
@@ -81,7 +81,7 @@ pub(super) fn ecg_strip(mv: &[f32], rate: SampleRate, beats: &[(usize, char)]) -
 }
 
 /// Writes the page.
-pub(super) fn write(path: &Path, report: &Report) -> Result<(), Failure> {
+pub(crate) fn write(path: &Path, report: &Report) -> Result<(), Failure> {
     std::fs::write(path, render(report))
         .map_err(|error| Failure::new(format!("{}: {error}", path.display())))?;
     eprintln!("report: {}", path.display());

@@ -34,6 +34,23 @@ fn a_file_says_what_differs() {
 }
 
 #[test]
+fn a_policy_without_delays_or_suppressions_differs_in_nothing_else() {
+    let policy = Policy::parse("w", "[[flags]]\nname = \"fever\"\nwindows = \"4 of 6\"\n").unwrap();
+    let bare = policy.clone().without_suppressions();
+    assert_eq!(bare.suppressions("news2-medium", Condition::Score).count(), 0);
+    assert_eq!(policy.suppressions("news2-medium", Condition::Score).count(), 1);
+    assert_eq!(bare.flags, policy.flags);
+    let prompt = policy.clone().without_delays();
+    for flag in ["fever", "hypoxia"] {
+        let (own, was) = (prompt.rule(flag, Priority::High), policy.rule(flag, Priority::High));
+        let but_delay =
+            Rule { raised: was.raised, of: was.of, hold_us: was.hold_us, ..own.clone() };
+        assert_eq!((own.raised, own.of, own.hold_us, but_delay), (1, 1, 0, was.clone()));
+    }
+    assert_eq!(prompt.suppressions, policy.suppressions);
+}
+
+#[test]
 fn mistakes_have_a_place_and_a_suggestion() {
     expect_test::expect![[r#"
         ward.toml:2:1: unknown field `laching`, expected one of `windows`, `hold`, `clear`, `latching`, `remind_every`, `acknowledged_for`, `pause_at_most`, `episode_gap`, `escalate`; did you mean `latching`?"#]]

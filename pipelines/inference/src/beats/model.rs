@@ -158,6 +158,14 @@ impl BeatModel {
         Ok(scores)
     }
 
+    /// The same model without the other members (a range within their number; all of them if it is not): what replaying
+    /// patients of the training through whole pipelines needs. Its name stays, so nothing may be committed with it.
+    #[must_use]
+    pub fn only(&self, members: Range<usize>) -> Self {
+        let chosen = self.members.get(members).filter(|chosen| !chosen.is_empty());
+        Self { package: self.package.clone(), members: chosen.unwrap_or(&self.members).to_vec() }
+    }
+
     /// How much each input speaks for the beat being of `class`: integrated gradients of the committee's log-odds.
     ///
     /// # Errors
@@ -341,6 +349,8 @@ mod tests {
             }
         }
         assert_eq!(model.lineage().members_for(CaseId(5), model.members()), 1..2);
+        assert_eq!(model.only(1..2).classify(&inputs).unwrap(), each[1]);
+        assert_eq!(model.only(1..3).classify(&inputs).unwrap(), all);
         assert!(matches!(model.classify_by(0..0, &inputs), Err(ClassifyError::Network(_))));
     }
 
