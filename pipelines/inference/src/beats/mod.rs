@@ -8,6 +8,7 @@
 //! - `network`, `model`: what is computed, and the committee; `training`: how it comes about.
 
 mod class;
+mod ec57;
 mod input;
 mod intervals;
 mod model;
@@ -17,6 +18,7 @@ mod template;
 mod training;
 
 pub use class::BeatClass;
+pub use ec57::{Unmatched, ec57};
 pub use input::{
     BeatInput, CHANNELS, LEADS_MAX, MAX_WINDOW_SAMPLES, NUMBERS, SEGMENT_BEFORE, SEGMENT_RATE,
     SEGMENT_SAMPLES, beat_inputs, beat_inputs_of_leads,
