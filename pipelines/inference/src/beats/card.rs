@@ -105,8 +105,8 @@ fn card(trained: &Trained<'_>, data: &TrainingData) -> String {
          ## Data\n\n{name}, {cases} recordings of {patients} patients; {note}. Licence: {licence}.\n{citation}\n\n\
          ## Metrics\n\n{EVALUATION}. The table counts every other call as false; by EC57 a fusion beat that is called\n\
          ventricular is no false call.\n\n```text\n{confusion}\n{by_ec57}```\n\n\
-         ## Training\n\nA forest each for S, V and F against the rest, and a threshold for each that has the best F1 on the patients of the\n\
-         other folds. Beside each recording one that was made of it is learned from, in which normal beats of a regular rhythm were\n\
+         ## Training\n\nA forest each for S, V and F against the rest, and a threshold for each at which PPV and sensitivity stand in the ratio below\n\
+         on the patients of the other folds. Beside each recording one that was made of it is learned from, in which normal beats of a regular rhythm were\n\
          moved forward in time (single, in runs, as bigeminy) and count as S, and sections whose rate drifts, or whose intervals\n\
          vary as in atrial fibrillation, and count as N. Nothing made is measured on.\n\n\
          Seed {}, {} trees in a forest, {} members; thresholds by member (S, V, F) {:.2?}. Settings:\n\n\

@@ -8,8 +8,8 @@
 //! alone with only a window of 30 s; and beside it one with more supraventricular beats that is made of it ([`super::synthesis`]).
 //! Beats of a class that a patient has many of count less, so that no patient outweighs the others.
 //!
-//! A member's thresholds are those with the best F1, by EC57, on the patients of the other folds, each judged by the
-//! member that has not seen them. (Those members have seen the patients of fold `k`; the thresholds have not been
+//! A member's thresholds are those at which sensitivity and PPV by EC57 stand in a given ratio
+//! ([`BeatSettings::ppv_by_sensitivity`]) on the patients of the other folds, each judged by the member that has not seen them. (Those members have seen the patients of fold `k`; the thresholds have not been
 //! chosen on them.)
 //!
 //! With a path to resume from, each finished forest is kept beside it as `<path>.<number>`.
@@ -55,6 +55,8 @@ pub struct BeatSettings {
     pub beats_per_patient: [f32; 5],
     /// The same of the normal and supraventricular beats of the recordings that are made.
     pub made_per_patient: [f32; 2],
+    /// What the PPV of S, V and F is to be, in sensitivities.
+    pub ppv_by_sensitivity: [f64; 3],
     /// Recordings that are of one patient, by name; none of a group's is in two folds.
     pub same_patient: Vec<Vec<String>>,
     /// For the manifest: the model's version.
@@ -84,6 +86,8 @@ impl Default for BeatSettings {
             growth,
             beats_per_patient: [400.0, 150.0, 250.0, 80.0, 20.0],
             made_per_patient: [120.0, 100.0],
+            // As in what is asked of this model: S 80 and 70 %, V 93 and 93 %.
+            ppv_by_sensitivity: [0.875, 1.0, 1.0],
             same_patient: Vec::new(),
             version: 3,
             date: String::new(),
@@ -196,6 +200,7 @@ impl BeatSettings {
             ("group_share", growth.group_share.to_string()),
             ("beats_per_patient", format!("{:?}", self.beats_per_patient)),
             ("made_per_patient", format!("{:?}", self.made_per_patient)),
+            ("ppv_by_sensitivity", format!("{:?}", self.ppv_by_sensitivity)),
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into()
@@ -292,7 +297,7 @@ impl Dataset {
         }
         let fold_of = folds(patients, settings.folds, settings.seed);
         let mut members = self.grow(settings, &fold_of, resume, progress)?;
-        self.choose_thresholds(&mut members, &fold_of);
+        self.choose_thresholds(&mut members, &fold_of, settings);
         let mut confusion = Confusion::new(&BeatClass::NAMES);
         for (patient, fold) in self.patients.iter().zip(&fold_of) {
             for (class, input) in &patient.beats {
@@ -362,7 +367,12 @@ impl Dataset {
     }
 
     /// Gives each member the thresholds that are best on the patients of the other folds.
-    fn choose_thresholds(&self, members: &mut [Scorer], fold_of: &[usize]) {
+    fn choose_thresholds(
+        &self,
+        members: &mut [Scorer],
+        fold_of: &[usize],
+        settings: &BeatSettings,
+    ) {
         let mut judged: Vec<(usize, BeatClass, [f64; 3])> = Vec::new();
         for (patient, fold) in self.patients.iter().zip(fold_of) {
             for (class, input) in &patient.beats {
@@ -381,7 +391,8 @@ impl Dataset {
                     .collect();
                 let least =
                     if class == BeatClass::F { FUSION_THRESHOLD_MIN } else { -THRESHOLD_MAX };
-                member.thresholds[at] = best_threshold(others).clamp(least, THRESHOLD_MAX);
+                member.thresholds[at] =
+                    threshold(others, settings.ppv_by_sensitivity[at]).clamp(least, THRESHOLD_MAX);
             }
         }
     }
@@ -448,17 +459,18 @@ impl Rows {
     }
 }
 
-/// The threshold above which F1 is best, half way between two scores; 0 without a positive.
-fn best_threshold(mut scores: Vec<(f64, bool)>) -> f64 {
+/// The threshold with the best of the lesser of PPV and `ratio` × sensitivity, half way between two scores; 0 without a
+/// positive.
+fn threshold(mut scores: Vec<(f64, bool)>, ratio: f64) -> f64 {
     scores.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let positives = scores.iter().filter(|(_, positive)| *positive).count();
-    let (mut hits, mut best, mut threshold) = (0, 0.0, 0.0);
+    let positives = scores.iter().filter(|(_, positive)| *positive).count() as f64;
+    let (mut hits, mut best, mut threshold) = (0.0, 0.0, 0.0);
     for (at, (score, positive)) in scores.iter().enumerate() {
-        hits += usize::from(*positive);
-        let f1 = 2.0 * hits as f64 / (positives + at + 1) as f64;
+        hits += f64::from(u8::from(*positive));
+        let reached = (hits / (at + 1) as f64).min(ratio * hits / positives);
         let next = scores.get(at + 1).map_or(score - 1.0, |next| next.0);
-        if f1 > best && next < *score {
-            (best, threshold) = (f1, 0.5 * (score + next));
+        if reached > best && next < *score {
+            (best, threshold) = (reached, 0.5 * (score + next));
         }
     }
     threshold
@@ -563,11 +575,14 @@ mod tests {
     }
 
     #[test]
-    fn the_threshold_has_the_best_f1() {
-        let scores = [(3.0, true), (2.0, false), (1.0, true), (0.0, true), (-1.0, false)];
-        assert_eq!(best_threshold(scores.into()), -0.5);
-        assert_eq!(best_threshold(vec![(1.0, true), (0.0, false)]), 0.5);
-        assert_eq!(best_threshold(vec![(1.0, false)]), 0.0);
+    fn at_the_threshold_ppv_and_sensitivity_stand_in_their_ratio() {
+        let scores = [(4.0, true), (3.0, true), (2.0, false), (1.0, true), (0.0, false)];
+        // Three called: PPV 2/3, sensitivity 2/3; four: 3/4 and 1.
+        assert_eq!(threshold(scores.into(), 1.0), 0.5);
+        // Two called: PPV 1, half of the sensitivity 1/3; four have half of it 1/2.
+        assert_eq!(threshold(scores.into(), 0.5), 0.5);
+        assert_eq!(threshold(vec![(1.0, true), (0.0, false)], 1.0), 0.5);
+        assert_eq!(threshold(vec![(1.0, false)], 1.0), 0.0);
     }
 
     #[test]
