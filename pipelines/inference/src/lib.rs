@@ -10,7 +10,7 @@
 //! - [`registry`]: signed decisions on which models are at work. [`statistics`]: how good a score is.
 //!
 //! # A model
-//! A committee of networks in one folder, with its manifest, its lineage and a card: [`package`]. Loading refuses
+//! A committee of networks or forests in one folder, with its manifest, its lineage and a card: [`package`]. Loading refuses
 //! whatever does not fit: hash, shapes, units, classes.
 //!
 //! # Threads

@@ -1,10 +1,15 @@
 //! `haar evaluate beats`: classes of beats against annotations.
+//!
+//! Counted by ANSI/AAMI EC57 ([`ec57`]): a fusion beat that is called ventricular is not a false call. The PPV with every
+//! other call as false is printed beside it.
 
 use super::qrs::{annotated_records, progress_bar};
-use super::report::{Part, Report, ecg_strip};
+use super::report::{MAX_STRIPS, Part, Report, ecg_strip};
 use crate::failure::Failure;
-use haar_inference::beats::AnnotatedRecord;
-use haar_inference::statistics::{ClassMetrics, Confusion};
+use haar_inference::beats::{AnnotatedRecord, Unmatched, ec57};
+use haar_inference::statistics::{
+    ClassMetrics, Confusion, RocPoint, auprc, auroc, calibration, roc_curve,
+};
 use haar_inference::{BeatClass, BeatInput, BeatModel, BeatScore};
 use haar_schema::Strip;
 use haar_signals::ecg::detect_r_peaks;
@@ -17,6 +22,10 @@ use std::time::{Duration, Instant};
 const TOLERANCE_S: f64 = 0.15;
 /// What a strip shows on each side of a mistake, in seconds.
 const STRIP_S: f64 = 3.0;
+/// Points of a curve in the report.
+const MAX_CURVE_POINTS: usize = 400;
+/// Bins of calibration.
+const CALIBRATION_BINS: usize = 20;
 
 /// Paced patients are left out (EC57). A patient of the model's training is asked of the one member that was trained without
 /// the patient; any other of the whole committee.
@@ -76,7 +85,6 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     if args.json {
         println!("{}", serde_json::to_string(&summary)?);
     } else {
-        println!("{}", evaluation.confusion);
         print_summary(&summary);
     }
     Ok(())
@@ -84,6 +92,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
 
 struct Evaluation {
     confusion: Confusion,
+    unmatched: Unmatched,
     held_out: usize,
     unknown: usize,
     paced: usize,
@@ -93,8 +102,11 @@ struct Evaluation {
     false_detections: u64,
     took: Duration,
     per_record: Vec<Line>,
-    /// Probability that was given to the true class, and the beat.
-    mistakes: Vec<(f32, String, Strip)>,
+    /// Of each classified beat its true class and the probabilities, where a report or areas want them.
+    scored: Vec<(BeatClass, [f32; 5])>,
+    /// Probability that was given to the true class, and the beat: what was called V or S and is not, and the other way round.
+    false_calls: Vec<(f32, String, Strip)>,
+    misses: Vec<(f32, String, Strip)>,
 }
 
 /// What `--json` prints.
@@ -115,12 +127,26 @@ struct Summary {
     beats_without_input: u64,
     false_detections: u64,
     accuracy: Option<f64>,
-    classes: BTreeMap<&'static str, ClassMetrics>,
+    /// How classes are counted.
+    scoring: &'static str,
+    classes: BTreeMap<&'static str, ClassFigures>,
+    /// Against the rest, of beats that are neither F nor Q.
+    auroc: BTreeMap<&'static str, Option<f64>>,
+    auprc: BTreeMap<&'static str, Option<f64>>,
     /// True class (row) by called class (column), in the order N, S, V, F, Q.
     confusion: Vec<Vec<u64>>,
     /// Inputs and networks, reading the files and detecting peaks not counted.
     beats_per_s: f64,
     per_record: Vec<Line>,
+}
+
+/// One class by EC57, and how it is with every other call as false.
+#[derive(Clone, Serialize)]
+struct ClassFigures {
+    #[serde(flatten)]
+    ec57: ClassMetrics,
+    ppv_strict: Option<f64>,
+    f1_strict: Option<f64>,
 }
 
 #[derive(Clone, Serialize)]
@@ -135,6 +161,7 @@ impl Evaluation {
     fn new() -> Self {
         Self {
             confusion: Confusion::new(&BeatClass::NAMES),
+            unmatched: Unmatched::default(),
             held_out: 0,
             unknown: 0,
             paced: 0,
@@ -142,7 +169,9 @@ impl Evaluation {
             false_detections: 0,
             took: Duration::ZERO,
             per_record: Vec::new(),
-            mistakes: Vec::new(),
+            scored: Vec::new(),
+            false_calls: Vec::new(),
+            misses: Vec::new(),
         }
     }
 
@@ -170,12 +199,18 @@ impl Evaluation {
             match (truth[at], score) {
                 (Some(truth), Some(score)) => {
                     own.add(truth.index(), score.class.index());
-                    if args.report.is_some() && truth != score.class {
+                    self.scored.push((truth, score.probabilities));
+                    if args.report.is_some() {
                         self.mistake(&record, peaks[at], truth, score);
                     }
                 }
                 (Some(_), None) => self.without += 1,
-                (None, _) => self.false_detections += 1,
+                (None, score) => {
+                    self.false_detections += 1;
+                    if let Some(score) = score {
+                        self.unmatched.extra[score.class.index()] += 1;
+                    }
+                }
             }
         }
         self.held_out += usize::from(is_held_out);
@@ -212,13 +247,16 @@ impl Evaluation {
                 .min_by_key(|at| peaks[*at].abs_diff(beat.sample));
             match nearest {
                 Some(at) => truth[at] = Some(beat.class),
-                None => self.without += 1,
+                None => {
+                    self.without += 1;
+                    self.unmatched.missed[beat.class.index()] += 1;
+                }
             }
         }
         (peaks, truth)
     }
 
-    /// Keeps the worst.
+    /// Keeps the worst of the false calls and misses that EC57 counts.
     fn mistake(
         &mut self,
         record: &AnnotatedRecord,
@@ -226,9 +264,16 @@ impl Evaluation {
         truth: BeatClass,
         score: &BeatScore,
     ) {
+        let ectopic = |class| matches!(class, BeatClass::V | BeatClass::S);
+        let kept = match (truth, score.class) {
+            (truth, called) if truth == called => return,
+            (BeatClass::Q, _) | (BeatClass::F, BeatClass::V) => return,
+            (truth, called) if ectopic(truth) && !ectopic(called) => &mut self.misses,
+            (_, called) if ectopic(called) => &mut self.false_calls,
+            _ => return,
+        };
         let given = score.probabilities[truth.index()];
-        let most = super::report::MAX_STRIPS;
-        if self.mistakes.len() == most && self.mistakes[most - 1].0 <= given {
+        if kept.len() == MAX_STRIPS && kept[MAX_STRIPS - 1].0 <= given {
             return;
         }
         let reach = (STRIP_S * record.rate.hz()) as usize;
@@ -245,9 +290,27 @@ impl Evaluation {
             score.class,
             100.0 * score.probabilities[score.class.index()]
         );
-        self.mistakes.push((given, text, strip));
-        self.mistakes.sort_by(|a, b| a.0.total_cmp(&b.0));
-        self.mistakes.truncate(most);
+        kept.push((given, text, strip));
+        kept.sort_by(|a, b| a.0.total_cmp(&b.0));
+        kept.truncate(MAX_STRIPS);
+    }
+
+    fn figures(&self, class: BeatClass) -> ClassFigures {
+        let strict = self.confusion.class(class.index());
+        ClassFigures {
+            ec57: ec57(&self.confusion, &self.unmatched, class),
+            ppv_strict: strict.ppv,
+            f1_strict: strict.f1,
+        }
+    }
+
+    /// The probability of a class, and whether it is, of all beats that are neither F nor Q.
+    fn against_rest(&self, class: BeatClass) -> (Vec<f64>, Vec<bool>) {
+        self.scored
+            .iter()
+            .filter(|(truth, _)| !matches!(truth, BeatClass::F | BeatClass::Q))
+            .map(|(truth, given)| (f64::from(given[class.index()]), *truth == class))
+            .unzip()
     }
 
     fn summary(&self, args: &Args, model: &BeatModel) -> Summary {
@@ -266,32 +329,111 @@ impl Evaluation {
             beats_without_input: self.without,
             false_detections: self.false_detections,
             accuracy: self.confusion.accuracy(),
-            classes: (0..5).map(|at| (BeatClass::NAMES[at], self.confusion.class(at))).collect(),
+            scoring: "ANSI/AAMI EC57: F and Q called V, and Q called S, are no false calls",
+            classes: BeatClass::ALL
+                .map(|class| (BeatClass::NAMES[class.index()], self.figures(class)))
+                .into(),
+            auroc: self.areas(auroc),
+            auprc: self.areas(auprc),
             confusion: self.confusion.counts().to_vec(),
             beats_per_s: beats as f64 / self.took.as_secs_f64().max(1e-9),
             per_record: self.per_record.clone(),
         }
     }
 
+    fn areas(
+        &self,
+        area: impl Fn(&[f64], &[bool]) -> Option<f64>,
+    ) -> BTreeMap<&'static str, Option<f64>> {
+        [BeatClass::S, BeatClass::V]
+            .map(|class| {
+                let (scores, positive) = self.against_rest(class);
+                (BeatClass::NAMES[class.index()], area(&scores, &positive))
+            })
+            .into()
+    }
+
     fn page(&self, summary: &Summary) -> Report {
-        let accuracy = summary.accuracy.unwrap_or(0.0) * 100.0;
-        let strips = self.mistakes.iter().map(|(_, text, strip)| (text.clone(), strip.clone()));
+        let percent = |share: Option<f64>| {
+            share.map_or_else(|| "–".to_owned(), |share| format!("{:.2} %", share * 100.0))
+        };
+        let tile = |name: &str, figures: &ClassFigures| {
+            let ClassMetrics { cases, sensitivity, ppv, .. } = figures.ec57;
+            let below = format!("sensitivity / PPV, {cases} beats");
+            [name.to_owned(), format!("{} / {}", percent(sensitivity), percent(ppv)), below]
+        };
+        let strips = |kept: &[(f32, String, Strip)]| {
+            kept.iter().map(|(_, text, strip)| (text.clone(), strip.clone())).collect()
+        };
+        let curve = |class: BeatClass, name: &str| -> (String, Vec<RocPoint>, Option<f64>) {
+            let (scores, positive) = self.against_rest(class);
+            let curve = roc_curve(&scores, &positive, MAX_CURVE_POINTS);
+            (name.to_owned(), curve, auroc(&scores, &positive))
+        };
+        let mut parts = vec![
+            Part::confusion("Classes, every other call as false", &self.confusion),
+            Part::Roc {
+                title: "Each class against the rest, without F and Q".into(),
+                curves: vec![
+                    curve(BeatClass::V, "ventricular"),
+                    curve(BeatClass::S, "supraventricular"),
+                ],
+            },
+        ];
+        for (class, title) in [
+            (BeatClass::V, "Probability of a ventricular beat"),
+            (BeatClass::S, "Probability of a supraventricular beat"),
+        ] {
+            let (scores, positive) = self.against_rest(class);
+            if let Some(calibration) = calibration(&scores, &positive, CALIBRATION_BINS) {
+                parts.push(Part::Calibration { title: title.into(), calibration });
+            }
+        }
+        parts.extend([
+            Part::Strips { title: "Worst false alarms".into(), strips: strips(&self.false_calls) },
+            Part::Strips { title: "Worst misses".into(), strips: strips(&self.misses) },
+        ]);
         Report {
-            title: "Classes of heart beats".into(),
+            title: format!("Classes of heart beats of {} recordings", summary.records),
             tiles: vec![
-                ["accuracy".into(), format!("{accuracy:.2} %"), "of all beats".into()],
-                ["beats".into(), summary.beats.to_string(), format!("{} records", summary.records)],
-                ["context".into(), summary.context.into(), format!("{} R peaks", summary.peaks)],
+                [
+                    "Accuracy".into(),
+                    percent(summary.accuracy),
+                    format!("{} beats, context: {}", summary.beats, summary.context),
+                ],
+                tile("Ventricular by EC57", &summary.classes["V"]),
+                tile("Supraventricular by EC57", &summary.classes["S"]),
+                [
+                    "R peaks".into(),
+                    summary.peaks.into(),
+                    format!("{} paced recordings left out", summary.records_paced_left_out),
+                ],
             ],
-            parts: vec![
-                Part::confusion("Classes", &self.confusion),
-                Part::Strips { title: "Worst mistakes".into(), strips: strips.collect() },
-            ],
+            parts,
         }
     }
 }
 
 fn print_summary(summary: &Summary) {
+    let percent = |share: Option<f64>| match share {
+        Some(share) => format!("{:.2}", share * 100.0),
+        None => "-".into(),
+    };
+    println!("class   cases    Se %   PPV %    F1 %   PPV % strict   called N/S/V/F/Q");
+    for (class, counts) in BeatClass::ALL.into_iter().zip(&summary.confusion) {
+        let figures = &summary.classes[BeatClass::NAMES[class.index()]];
+        let ClassMetrics { cases, sensitivity, ppv, f1 } = figures.ec57;
+        let called: Vec<String> = counts.iter().map(u64::to_string).collect();
+        println!(
+            "{class}     {cases:>7} {:>7} {:>7} {:>7} {:>14}   {}",
+            percent(sensitivity),
+            percent(ppv),
+            percent(f1),
+            percent(figures.ppv_strict),
+            called.join("/")
+        );
+    }
+    println!("scoring: {}", summary.scoring);
     let accuracy = summary.accuracy.unwrap_or(0.0) * 100.0;
     println!(
         "accuracy {accuracy:.2} % of {} beats, {} without input",
@@ -346,8 +488,11 @@ mod tests {
         for options in [&[][..], &["--windows", "--one-lead"], &["--detected"]] {
             let summary = evaluate(options);
             assert_eq!((summary.records_held_out, summary.records_unknown), (2, 0));
-            let v = summary.classes["V"];
-            assert!(v.sensitivity > Some(0.85) && v.ppv > Some(0.75), "{options:?} {v:?}");
+            let v = &summary.classes["V"];
+            let ClassMetrics { sensitivity, ppv, .. } = v.ec57;
+            assert!(sensitivity > Some(0.85) && ppv > Some(0.85), "{options:?} {:?}", v.ec57);
+            // A fusion beat that is called ventricular counts strictly only.
+            assert!(v.ppv_strict < ppv, "{:?} {:?}", v.ppv_strict, ppv);
             assert!(summary.beats_without_input < 60, "{}", summary.beats_without_input);
         }
     }

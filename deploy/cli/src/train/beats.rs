@@ -2,7 +2,9 @@
 
 use crate::failure::Failure;
 use haar_inference::BeatModel;
-use haar_inference::beats::{BeatSettings, train};
+use haar_inference::beats::{BeatProgress, BeatSettings, train};
+use haar_inference::trees::Growth;
+use indicatif::ProgressBar;
 use std::path::PathBuf;
 
 /// Reads WFDB recordings with `.atr` annotations, trains a committee by folds of patients, measures each member on the
@@ -19,14 +21,14 @@ pub(super) struct Args {
     /// What all random numbers grow from.
     #[arg(long, default_value_t = BeatSettings::default().seed)]
     seed: u64,
-    /// Passes over the data, for each member.
-    #[arg(long, default_value_t = BeatSettings::default().epochs)]
-    epochs: u32,
-    /// Beats in a step.
-    #[arg(long, default_value_t = BeatSettings::default().batch)]
-    batch: usize,
-    /// The highest learning rate.
-    #[arg(long, default_value_t = BeatSettings::default().learning_rate)]
+    /// Trees in a forest; each member has three.
+    #[arg(long, default_value_t = BeatSettings::default().growth.trees)]
+    trees: usize,
+    /// The most leaves of a tree.
+    #[arg(long, default_value_t = BeatSettings::default().growth.leaves)]
+    leaves: usize,
+    /// How much of a tree's best values is taken.
+    #[arg(long, default_value_t = BeatSettings::default().growth.learning_rate)]
     learning_rate: f64,
     /// Folds of patients, and members of the committee.
     #[arg(long, default_value_t = BeatSettings::default().folds)]
@@ -57,18 +59,8 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         .map_err(|error| Failure::new(format!("cannot make {}: {error}", args.out.display())))?;
     let bar = super::bar();
     let resume = args.out.join("resume.safetensors");
-    let mut loaded = |records: usize, of: usize| {
-        bar.set_length(of as u64);
-        bar.set_position(records as u64);
-        bar.set_message("recordings read");
-        if records == of {
-            bar.reset_eta();
-        }
-    };
     let (draft, confusion) =
-        train(&args.data, &settings(args), Some(&resume), &mut loaded, &mut |progress| {
-            super::show(&bar, progress);
-        })?;
+        train(&args.data, &settings(args), Some(&resume), &mut |progress| show(&bar, progress))?;
     bar.finish_and_clear();
     draft.write(&args.out)?;
     // What was written is what will be loaded: say its name only after it was.
@@ -85,11 +77,25 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     Ok(())
 }
 
+fn show(bar: &ProgressBar, progress: BeatProgress) {
+    let (done, of, what) = match progress {
+        BeatProgress::Read { records, of } => (records, of, "recordings read"),
+        BeatProgress::Grown { trees, of } => (trees, of, "trees grown"),
+        _ => return,
+    };
+    if bar.length() != Some(of as u64) {
+        bar.set_length(of as u64);
+        bar.reset_eta();
+    }
+    bar.set_position(done as u64);
+    bar.set_message(what);
+}
+
 fn settings(args: &Args) -> BeatSettings {
     let folder = args.data.file_name().unwrap_or_default().to_string_lossy();
     let mut command = format!(
-        "haar train beats --data DIR --out DIR --seed {} --epochs {} --batch {} --learning-rate {} --folds {}",
-        args.seed, args.epochs, args.batch, args.learning_rate, args.folds
+        "haar train beats --data DIR --out DIR --seed {} --trees {} --leaves {} --learning-rate {} --folds {}",
+        args.seed, args.trees, args.leaves, args.learning_rate, args.folds
     );
     for group in &args.same_patient {
         command.push_str(&format!(" --same-patient {group}"));
@@ -97,9 +103,12 @@ fn settings(args: &Args) -> BeatSettings {
     let names = |group: &String| group.split(',').map(|name| name.trim().to_owned()).collect();
     BeatSettings {
         seed: args.seed,
-        epochs: args.epochs,
-        batch: args.batch,
-        learning_rate: args.learning_rate,
+        growth: Growth {
+            trees: args.trees,
+            leaves: args.leaves,
+            learning_rate: args.learning_rate,
+            ..BeatSettings::default().growth
+        },
         folds: args.folds,
         same_patient: args.same_patient.iter().map(names).collect(),
         version: args.model_version,

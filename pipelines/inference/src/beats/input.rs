@@ -1,15 +1,12 @@
-//! From samples and R peaks to what the network is given.
+//! From samples and R peaks to the numbers that the model is given.
 //!
-//! Everything is computed from the samples that are given and never looks beyond them. Per beat there are
+//! Everything is computed from the samples that are given and never looks beyond them. Per beat there are [`NUMBERS`]:
+//! [`super::RHYTHM_NAMES`], then [`super::SHAPE_NAMES`], then [`super::SURROUNDING_NAMES`]. All are ratios, ranks,
+//! correlations and differences in heights of the patient's dominant beat, so that gain does not matter and polarity does. With more
+//! context the dominant beat and the patient's usual interval are better known; with one lead the numbers are of that lead.
+//! The model is trained on all of these.
 //!
-//! - a *waveform* of each lead: [`SEGMENT_SAMPLES`] samples at [`SEGMENT_RATE`] around the beat and their difference
-//!   from the patient's dominant beat, both in heights of that beat, so that gain does not matter and polarity does;
-//! - [`NUMBERS`] about rhythm and shape: [`super::RHYTHM_NAMES`], then [`super::SHAPE_NAMES`].
-//!
-//! With more context the dominant beat and the patient's usual interval are better known; with one lead the numbers
-//! are of that lead. The network is trained on all of these.
-//!
-//! # How the waveform is made
+//! # How a beat is cut out
 //! The baseline is the moving average over 0.6 s, taken twice (a triangle of 1.2 s), and is
 //! subtracted. A beat's centre is that of its squared slope within 80 ms of the R peak, so it does not matter which corner
 //! of the QRS complex a detector or a person has marked. A sample at time `t` is the mean of the linear interpolations at
@@ -17,8 +14,12 @@
 //! rates above 250 Hz, where an ECG holds little.
 
 use super::intervals::{Intervals, RHYTHM_FEATURES};
-use super::template::{Compared, LeadBeats, SHAPE_FEATURES, compare};
+use super::shape::SHAPE_FEATURES;
+use super::surroundings::SURROUNDING_FEATURES;
+use super::template::{LeadBeats, compare};
+use super::{RHYTHM_NAMES, SHAPE_NAMES, SURROUNDING_NAMES};
 use haar_schema::SampleRate;
+use sha2::{Digest, Sha256};
 
 /// Rate of the segment's samples.
 pub const SEGMENT_RATE: SampleRate = match SampleRate::from_hz(125) {
@@ -29,15 +30,15 @@ pub const SEGMENT_RATE: SampleRate = match SampleRate::from_hz(125) {
 pub const SEGMENT_BEFORE: usize = 40;
 /// Samples of a segment: 784 ms, the centre among them.
 pub const SEGMENT_SAMPLES: usize = 98;
-/// The beat, and its difference from the dominant beat.
-pub const CHANNELS: usize = 2;
 /// Leads that are looked at; more are left out.
 pub const LEADS_MAX: usize = 2;
 /// Numbers about rhythm and shape.
-pub const NUMBERS: usize = RHYTHM_FEATURES + SHAPE_FEATURES;
+pub const NUMBERS: usize = RHYTHM_FEATURES + SHAPE_FEATURES + SURROUNDING_FEATURES;
 /// The most samples in one lead: a day at 360 Hz. Behind it no beat has an input.
 pub const MAX_WINDOW_SAMPLES: usize = 31_104_000;
 
+/// Goes up when a number is computed otherwise under the same name, so that no older model is asked about it.
+const REVISION: u32 = 1;
 /// Rates below cannot show a QRS complex.
 const RATE_MIN_HZ: f64 = 100.0;
 /// Half the width of the moving average that makes the baseline.
@@ -47,29 +48,27 @@ const CENTRE_S: f64 = 0.08;
 /// Half the distance of the two values that make a sample.
 const SMOOTH_S: f64 = 0.002;
 
-/// What the network is given about one beat.
+/// What the model is given about one beat.
 #[derive(Clone, PartialEq, Debug)]
 pub struct BeatInput {
-    pub(super) waveform: Vec<f32>,
-    pub(super) leads: [bool; LEADS_MAX],
     pub(super) numbers: [f32; NUMBERS],
 }
 
 impl BeatInput {
-    /// [`LEADS_MAX`] × [`SEGMENT_SAMPLES`] × [`CHANNELS`], in heights of the dominant beat; zeros for a lead that is not there.
-    pub fn waveform(&self) -> &[f32] {
-        &self.waveform
-    }
-
-    /// Which leads are there; at least one.
-    pub const fn leads(&self) -> [bool; LEADS_MAX] {
-        self.leads
-    }
-
-    /// Rhythm and shape: [`super::RHYTHM_NAMES`], then [`super::SHAPE_NAMES`].
+    /// Rhythm and shape: [`super::RHYTHM_NAMES`], [`super::SHAPE_NAMES`], [`super::SURROUNDING_NAMES`]. All finite.
     pub const fn numbers(&self) -> &[f32; NUMBERS] {
         &self.numbers
     }
+}
+
+/// The numbers' name in a manifest, with a digest of what they are: a model of other numbers is refused.
+pub(super) fn numbers_name() -> String {
+    let mut digest = Sha256::new();
+    digest.update(format!("{REVISION}"));
+    for name in RHYTHM_NAMES.iter().chain(&SHAPE_NAMES).chain(&SURROUNDING_NAMES) {
+        digest.update(format!("\n{name}"));
+    }
+    format!("numbers {}", &hex::encode(digest.finalize())[..16])
 }
 
 /// The inputs of a window's beats from one lead: [`beat_inputs_of_leads`] with `mv` alone.
@@ -94,56 +93,6 @@ pub fn beat_inputs_of_leads(
     rate: SampleRate,
     peaks: &[usize],
 ) -> Vec<Option<BeatInput>> {
-    segments(leads, rate, peaks, 0)
-        .into_iter()
-        .map(|segment| segment.map(|segment| segment.input(0.0)))
-        .collect()
-}
-
-/// A beat cut with `margin` more samples on both sides, so that training may move it.
-#[derive(Clone, Debug)]
-pub(super) struct Segment {
-    margin: usize,
-    /// By lead `SEGMENT_SAMPLES + 2 * margin` samples in millivolt.
-    leads: Vec<Option<Vec<f32>>>,
-    compared: Compared,
-    rhythm: [f32; RHYTHM_FEATURES],
-}
-
-impl Segment {
-    /// The input, with the beat moved by `shift` samples (at most the margin) against the dominant beat.
-    pub(super) fn input(&self, shift: f32) -> BeatInput {
-        let limit = self.margin as f32;
-        let position = limit + shift.clamp(-limit, limit);
-        let (first, part) = (position.floor() as usize, position.fract());
-        let mut waveform = vec![0.0; LEADS_MAX * SEGMENT_SAMPLES * CHANNELS];
-        let mut there = [false; LEADS_MAX];
-        let each = waveform.chunks_exact_mut(SEGMENT_SAMPLES * CHANNELS).zip(&mut there);
-        let leads = self.leads.iter().zip(&*self.compared.templates);
-        for ((waveform, there), (mv, template)) in each.zip(leads) {
-            let (Some(mv), Some(template)) = (mv, template) else { continue };
-            *there = true;
-            for (at, pair) in waveform.chunks_exact_mut(CHANNELS).enumerate() {
-                let here = mv[first + at];
-                // The last sample has no successor, but there `part` is zero.
-                let next = mv.get(first + at + 1).copied().unwrap_or(here);
-                pair[0] = (here + part * (next - here)) / template.height;
-                pair[1] = pair[0] - template.mv[at] / template.height;
-            }
-        }
-        let mut numbers = [0.0; NUMBERS];
-        numbers[..RHYTHM_FEATURES].copy_from_slice(&self.rhythm);
-        numbers[RHYTHM_FEATURES..].copy_from_slice(&self.compared.shape);
-        BeatInput { waveform, leads: there, numbers }
-    }
-}
-
-pub(super) fn segments(
-    leads: &[&[f32]],
-    rate: SampleRate,
-    peaks: &[usize],
-    margin: usize,
-) -> Vec<Option<Segment>> {
     let leads = &leads[..leads.len().min(LEADS_MAX)];
     let fits = |lead: &&[f32]| lead.len() <= MAX_WINDOW_SAMPLES && lead.len() == leads[0].len();
     if leads.is_empty() || !leads.iter().all(fits) || rate.hz() < RATE_MIN_HZ {
@@ -153,26 +102,22 @@ pub(super) fn segments(
     let centres: Vec<f64> = peaks.iter().map(|peak| centre(&signals, rate, *peak)).collect();
     let cuts: Vec<Vec<Option<Vec<f32>>>> = signals
         .iter()
-        .map(|signal| centres.iter().map(|centre| cut(signal, rate, *centre, margin)).collect())
+        .map(|signal| centres.iter().map(|centre| cut(signal, rate, *centre)).collect())
         .collect();
-    let inner: Vec<LeadBeats<'_>> = cuts
-        .iter()
-        .map(|lead| {
-            let inner = |cut: &'_ Vec<f32>| margin..cut.len() - margin;
-            lead.iter().map(|cut| cut.as_ref().map(|cut| &cut[inner(cut)])).collect()
-        })
-        .collect();
+    let beats: Vec<LeadBeats<'_>> =
+        cuts.iter().map(|lead| lead.iter().map(Option::as_deref).collect()).collect();
     let intervals = Intervals::new(leads[0], rate, peaks);
     let position_s: Vec<f64> = peaks.iter().map(|peak| *peak as f64 / rate.hz()).collect();
-    let compared = compare(&inner, &intervals, &position_s);
-    compared
+    compare(&beats, &intervals, &position_s)
         .into_iter()
         .enumerate()
         .map(|(beat, compared)| {
             let compared = compared?;
             let rhythm = intervals.features(beat, &compared.far)?;
-            let leads = cuts.iter().map(|lead| lead[beat].clone()).collect();
-            Some(Segment { margin, leads, compared, rhythm })
+            let all = rhythm.into_iter().chain(compared.shape).chain(compared.surrounding);
+            let mut numbers = [0.0; NUMBERS];
+            numbers.iter_mut().zip(all).for_each(|(slot, number)| *slot = number);
+            Some(BeatInput { numbers })
         })
         .collect()
 }
@@ -229,9 +174,9 @@ fn centre(signals: &[Vec<f32>], rate: SampleRate, peak: usize) -> f64 {
 }
 
 /// The segment around `centre`; `None` if a sample of it is missing.
-fn cut(signal: &[f32], rate: SampleRate, centre: f64, margin: usize) -> Option<Vec<f32>> {
+fn cut(signal: &[f32], rate: SampleRate, centre: f64) -> Option<Vec<f32>> {
     let step = rate.hz() / SEGMENT_RATE.hz();
-    let (before, smooth) = ((SEGMENT_BEFORE + margin) as f64, SMOOTH_S * rate.hz());
+    let (before, smooth) = (SEGMENT_BEFORE as f64, SMOOTH_S * rate.hz());
     let value = |position: f64| {
         if position < 0.0 {
             return None;
@@ -242,7 +187,7 @@ fn cut(signal: &[f32], rate: SampleRate, centre: f64, margin: usize) -> Option<V
         let value = if part == 0.0 { here } else { here + part * (signal.get(first + 1)? - here) };
         value.is_finite().then_some(value)
     };
-    (0..SEGMENT_SAMPLES + 2 * margin)
+    (0..SEGMENT_SAMPLES)
         .map(|at| {
             let position = centre + (at as f64 - before) * step;
             Some(0.5 * (value(position - smooth)? + value(position + smooth)?))
@@ -253,7 +198,6 @@ fn cut(signal: &[f32], rate: SampleRate, centre: f64, margin: usize) -> Option<V
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::beats::{RHYTHM_NAMES, SEGMENT_BEFORE};
     use proptest::prelude::*;
 
     const RATE: SampleRate = match SampleRate::from_hz(250) {
@@ -282,25 +226,24 @@ pub(crate) mod tests {
     }
 
     fn number(input: &BeatInput, name: &str) -> f32 {
-        let names = RHYTHM_NAMES.iter().chain(&crate::beats::SHAPE_NAMES);
+        let names = RHYTHM_NAMES.iter().chain(&SHAPE_NAMES).chain(&SURROUNDING_NAMES);
         input.numbers[names.into_iter().position(|other| *other == name).unwrap()]
     }
 
     #[test]
-    fn a_regular_rhythm_is_neutral_and_the_beat_is_in_its_place() {
+    fn a_regular_rhythm_is_neutral_at_any_rate() {
         for hz in [200, 250, 360, 500] {
             let rate = SampleRate::from_hz(hz).unwrap();
             let peaks: Vec<usize> = (1..12).map(|beat| beat * hz as usize * 4 / 5).collect();
             let inputs = beat_inputs(&train(rate, 10, &peaks), rate, &peaks);
             assert!(inputs[0].is_none() && inputs[10].is_none());
             for input in inputs[1..10].iter().flatten() {
-                let wave: Vec<f32> = input.waveform().chunks(2).map(|pair| pair[0]).collect();
-                let top = (0..SEGMENT_SAMPLES).max_by(|a, b| wave[*a].total_cmp(&wave[*b]));
-                assert_eq!(top, Some(SEGMENT_BEFORE), "{hz} Hz");
                 assert!(input.numbers[..14].iter().all(|n| n.abs() < 0.02), "{:?}", input.numbers);
-                assert_eq!(input.leads(), [true, false]);
                 // Usual beats hardly differ from the dominant one.
-                assert!(input.waveform().chunks(2).all(|pair| pair[1].abs() < 0.1));
+                for name in ["3 (1 - correlation of QRS)", "10 difference of QRS"] {
+                    assert!(number(input, name).abs() < 0.2, "{hz} Hz: {name}");
+                }
+                assert_eq!(number(input, "4 ln(pre / wide)"), 0.0);
             }
             assert_eq!(inputs.iter().flatten().count(), 9);
         }
@@ -343,10 +286,7 @@ pub(crate) mod tests {
         assert_eq!(there, expected);
         // A gap in the second lead costs that lead only.
         let whole = train(RATE, 10, &peaks);
-        let inputs = beat_inputs_of_leads(&[&whole, &mv], RATE, &peaks);
-        let leads: Vec<_> = inputs.iter().flatten().map(BeatInput::leads).collect();
-        assert_eq!(leads.len(), 9);
-        assert_eq!(leads.iter().filter(|leads| **leads == [true, false]).count(), 1);
+        assert_eq!(beat_inputs_of_leads(&[&whole, &mv], RATE, &peaks).iter().flatten().count(), 9);
     }
 
     #[test]
@@ -362,18 +302,6 @@ pub(crate) mod tests {
         assert_eq!(beat_inputs_of_leads(&[], RATE, &peaks), vec![None; peaks.len()]);
     }
 
-    #[test]
-    fn a_shift_moves_the_beat_and_not_the_dominant_one() {
-        let peaks = regular();
-        let mv = train(RATE, 10, &peaks);
-        let wide = segments(&[&mv], RATE, &peaks, 5);
-        let beat = wide[3].as_ref().unwrap();
-        assert_eq!(beat.input(0.0), beat_inputs(&mv, RATE, &peaks)[3].clone().unwrap());
-        let (moved, still) = (beat.input(3.0), beat.input(0.0));
-        assert_eq!(moved.waveform[2 * (SEGMENT_BEFORE - 3)], still.waveform[2 * SEGMENT_BEFORE]);
-        assert!(beat.input(99.0).waveform.iter().all(|value| value.is_finite()));
-    }
-
     proptest! {
         #[test]
         fn any_window_gives_finite_inputs(
@@ -383,7 +311,7 @@ pub(crate) mod tests {
             let inputs = beat_inputs(&mv, RATE, &peaks);
             prop_assert_eq!(inputs.len(), peaks.len());
             for input in inputs.iter().flatten() {
-                prop_assert!(input.waveform().iter().chain(input.numbers()).all(|value| value.is_finite()));
+                prop_assert!(input.numbers().iter().all(|value| value.is_finite()));
             }
         }
 
@@ -394,7 +322,7 @@ pub(crate) mod tests {
             let louder: Vec<f32> = mv.iter().map(|mv| mv * gain).collect();
             for (a, b) in beat_inputs(&mv, RATE, &peaks).iter().zip(beat_inputs(&louder, RATE, &peaks)) {
                 if let (Some(a), Some(b)) = (a, b) {
-                    for (a, b) in a.waveform().iter().chain(a.numbers()).zip(b.waveform().iter().chain(b.numbers())) {
+                    for (a, b) in a.numbers().iter().zip(b.numbers()) {
                         prop_assert!((a - b).abs() < 1e-2);
                     }
                 }

@@ -68,6 +68,11 @@ impl Intervals {
         Self(peaks.windows(2).map(interval).collect())
     }
 
+    #[cfg(test)]
+    pub(crate) fn of(seconds: &[f32]) -> Self {
+        Self(seconds.iter().map(|seconds| Some(*seconds)).collect())
+    }
+
     /// The interval before a peak.
     pub(crate) fn pre(&self, peak: usize) -> Option<f32> {
         self.0.get(peak.checked_sub(1)?).copied().flatten()
@@ -171,16 +176,12 @@ pub(crate) fn median_or_zero(values: &mut [f32]) -> f32 {
 mod tests {
     use super::*;
 
-    fn intervals(seconds: &[f32]) -> Intervals {
-        Intervals(seconds.iter().map(|seconds| Some(*seconds)).collect())
-    }
-
     #[test]
     fn ratios_are_against_the_intervals_near_by_and_the_dominant_ones() {
         // Bigeminy: what is usual is the interval between dominant beats, of which there are five.
         let mut seconds = vec![0.8; 6];
         seconds.extend([0.6, 1.0].repeat(6));
-        let intervals = intervals(&seconds);
+        let intervals = Intervals::of(&seconds);
         let far = intervals.far(0..seconds.len() + 1, |peak| peak <= 6).unwrap();
         let numbers = intervals.features(7, &far).unwrap();
         let wanted = |ratio: f32| 4.0 * ratio.ln();
@@ -192,7 +193,7 @@ mod tests {
 
     #[test]
     fn without_neighbours_nothing_is_said() {
-        let short = intervals(&[0.8, 0.8]);
+        let short = Intervals::of(&[0.8, 0.8]);
         assert!(short.far(0..3, |_| true).is_none() && short.near(1).is_none());
         let gap = Intervals(vec![Some(0.8), Some(0.8), None, Some(0.8), Some(0.8)]);
         let far = gap.far(0..6, |_| true).unwrap();

@@ -1,29 +1,49 @@
 //! The committee that classifies beats.
+//!
+//! A member has a forest each for S, V and F against the rest ([`Scorer`]): its sum is the log-odds of the class less the
+//! threshold that was chosen for it in training. The members' sums are averaged; with 0 for N they are the logarithms of
+//! the probabilities up to a common factor (softmax). Q, for which there is no case to learn from, has a probability
+//! near 0.
+//!
+//! A member's tensors: those of a forest (`crate::trees`) as `S.trees.first` and so on, and `threshold` (f64, of S, V, F).
 
-use super::BeatClass;
-use super::input::{BeatInput, CHANNELS, LEADS_MAX, NUMBERS, SEGMENT_RATE, SEGMENT_SAMPLES};
-use super::network::{Batch, Network, PARAMETERS, log_softmax};
-use crate::explain::{Explained, integrated_gradients};
+use super::input::{BeatInput, NUMBERS, numbers_name};
+use super::shape::{self, SAMPLES};
+use super::{BeatClass, RHYTHM_FEATURES, SHAPE_FEATURES};
 use crate::package::Lineage;
-use crate::package::{InputSpec, LoadError, Manifest, OutputSpec, Package, take_parameters};
-use candle_core::{Device, Result, Tensor};
+use crate::package::{InputSpec, LoadError, Manifest, OutputSpec, Package};
+use crate::trees::Forest;
+use candle_core::{DType, Device, Tensor};
 use haar_schema::ModelRef;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
 /// What the task is called.
 pub const BEAT_TASK: &str = "ecg-beat-class";
 
-/// Beats in one call of the networks: what they need stays in the processor's cache. A score does not depend on it.
-const ROWS: usize = 32;
-/// Probabilities below are taken for this in log-odds.
-const PROBABILITY_MIN: f64 = 1e-12;
+/// The classes that have a forest.
+pub(super) const SCORED: [BeatClass; 3] = [BeatClass::S, BeatClass::V, BeatClass::F];
+/// Log-odds of Q against N.
+const UNKNOWN: f64 = -9.0;
+/// Points at which an attribution asks how much each forest's sum moves the probability.
+const STEPS: u32 = 256;
+const THRESHOLD: &str = "threshold";
 
 /// A classifier of heart beats. Cheap to clone: the weights are shared.
 #[derive(Clone, Debug)]
 pub struct BeatModel {
     package: Package,
-    members: Vec<Network>,
+    members: Vec<Scorer>,
+}
+
+/// One member.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct Scorer {
+    /// In the order of [`SCORED`].
+    pub(super) forests: [Forest; 3],
+    /// What is subtracted from their sums.
+    pub(super) thresholds: [f64; 3],
 }
 
 /// What the model says of one beat.
@@ -31,19 +51,17 @@ pub struct BeatModel {
 pub struct BeatScore {
     /// The most probable class.
     pub class: BeatClass,
-    /// Probability of each class in the order of [`BeatClass::ALL`]; their sum is 1. The mean of the members'.
+    /// Probability of each class in the order of [`BeatClass::ALL`]; their sum is 1. Of the members' mean scores.
     pub probabilities: [f32; 5],
 }
 
-/// How much each input speaks for (positive) or against a class, in log-odds `ln(p / (1 - p))`, against a beat that
-/// is just like the dominant one's absence: a flat line in a regular rhythm.
+/// How much each input speaks for (positive) or against a class, in log-odds `ln(p / (1 - p))`, against the mean over
+/// the beats of the training.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Attribution {
     /// The class in question.
     pub class: BeatClass,
-    /// By sample of the segment, leads and channels together; [`super::SEGMENT_BEFORE`] samples before the beat's centre.
-    pub waveform: Vec<f32>,
-    /// By number about rhythm and shape, in the order of [`super::RHYTHM_NAMES`] and [`super::SHAPE_NAMES`].
+    /// By number, in the order of [`BeatInput::numbers`].
     pub numbers: Vec<f32>,
     /// Log-odds of the class for the beat.
     pub output: f32,
@@ -52,10 +70,23 @@ pub struct Attribution {
 }
 
 impl Attribution {
-    /// What all inputs got together: `output - neutral` up to 0.5 % (of at least 0.1), unless
-    /// [`crate::explain::MAX_POINTS`] were not enough.
+    /// What all inputs got together: `output - neutral` up to 1 % (of at least 0.1).
     pub fn sum(&self) -> f64 {
-        self.waveform.iter().chain(&self.numbers).map(|share| f64::from(*share)).sum()
+        self.numbers.iter().map(|share| f64::from(*share)).sum()
+    }
+
+    /// The shares of the numbers about the beat's own shape over time: each lies evenly on the samples that it is
+    /// computed from, [`super::SEGMENT_SAMPLES`] at [`super::SEGMENT_RATE`], [`super::SEGMENT_BEFORE`] of them before the beat's centre.
+    /// What remains to the sum is of rhythm and neighbours.
+    pub fn over_time(&self) -> Vec<f32> {
+        let mut samples = vec![0.0; SAMPLES];
+        let own = self.numbers.iter().skip(RHYTHM_FEATURES).take(SHAPE_FEATURES);
+        for (number, share) in own.enumerate() {
+            let Some(span) = shape::span(number) else { continue };
+            let part = share / span.len() as f32;
+            samples[span].iter_mut().for_each(|sample| *sample += part);
+        }
+        samples
     }
 }
 
@@ -63,9 +94,9 @@ impl Attribution {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClassifyError {
-    /// candle failed.
-    #[error("the network could not be computed: {0}")]
-    Network(#[from] candle_core::Error),
+    /// No member was asked.
+    #[error("a committee of nobody says nothing")]
+    Nobody,
     /// The weights give no number for this input.
     #[error("the model gave no finite score for beat {0} of the batch: its weights are damaged")]
     NotFinite(usize),
@@ -98,10 +129,7 @@ impl BeatModel {
     pub fn from_package(package: Package) -> std::result::Result<Self, LoadError> {
         package.check(BEAT_TASK, &input_specs(), &output_specs())?;
         let members = (0..package.members())
-            .map(|member| {
-                let parameters = take_parameters(package.member(member), &PARAMETERS)?;
-                Network::fixed(&parameters).map_err(LoadError::Weights)
-            })
+            .map(|member| Scorer::take_from(package.member(member)))
             .collect::<std::result::Result<_, _>>()?;
         Ok(Self { package, members })
     }
@@ -121,7 +149,7 @@ impl BeatModel {
         self.package.lineage()
     }
 
-    /// Networks in the committee.
+    /// Members of the committee.
     pub fn members(&self) -> usize {
         self.members.len()
     }
@@ -142,20 +170,22 @@ impl BeatModel {
     /// the training needs.
     ///
     /// # Errors
-    /// If the network cannot be computed or gives no number.
+    /// If the range has no member, or they give no number.
     pub fn classify_by(
         &self,
         members: Range<usize>,
         inputs: &[BeatInput],
     ) -> std::result::Result<Vec<BeatScore>, ClassifyError> {
-        let mut scores = Vec::with_capacity(inputs.len());
-        for chunk in inputs.chunks(ROWS) {
-            let mean = mean_probabilities(&self.members[members.clone()], &Batch::new(chunk)?)?;
-            for row in mean.to_vec2::<f32>()? {
-                scores.push(score(&row).ok_or(ClassifyError::NotFinite(scores.len()))?);
-            }
-        }
-        Ok(scores)
+        let members = self.members.get(members).filter(|members| !members.is_empty());
+        let members = members.ok_or(ClassifyError::Nobody)?;
+        inputs
+            .iter()
+            .enumerate()
+            .map(|(at, input)| {
+                score(&probabilities(mean(members, |member| member.sums(input.numbers()))))
+                    .ok_or(ClassifyError::NotFinite(at))
+            })
+            .collect()
     }
 
     /// The same model without the other members (a range within their number; all of them if it is not): what replaying
@@ -166,83 +196,159 @@ impl BeatModel {
         Self { package: self.package.clone(), members: chosen.unwrap_or(&self.members).to_vec() }
     }
 
-    /// How much each input speaks for the beat being of `class`: integrated gradients of the committee's log-odds.
+    /// How much each input speaks for the beat being of `class`: the Shapley values of each forest's sum, weighted by how
+    /// much that sum moves the log-odds of the class on the straight way from the neutral sums to the beat's
+    /// (Sundararajan et al., "Axiomatic attribution for deep networks", ICML 2017, with the forests' sums as inputs).
     ///
     /// # Errors
-    /// If the network cannot be computed or gives no number.
+    /// If the model gives no number.
     pub fn attribute(
         &self,
         input: &BeatInput,
         class: BeatClass,
     ) -> std::result::Result<Attribution, ClassifyError> {
-        let all = Batch::new(std::slice::from_ref(input))?;
-        let inputs = [all.waveform, all.numbers.squeeze(0)?];
-        let baselines = [inputs[0].zeros_like()?, inputs[1].zeros_like()?];
-        let Explained { shares, output, neutral } =
-            integrated_gradients(&inputs, &baselines, |points| {
-                let rows = points[1].dim(0)?;
-                let shape = (rows * LEADS_MAX, SEGMENT_SAMPLES, CHANNELS);
-                let batch = Batch {
-                    waveform: points[0].reshape(shape)?,
-                    leads: all.leads.broadcast_as((rows, LEADS_MAX))?.contiguous()?,
-                    numbers: points[1].clone(),
-                };
-                log_odds(&mean_probabilities(&self.members, &batch)?, class)
-            })?;
+        let count = self.members.len() as f64;
+        let mut shares = vec![[0.0; 3]; NUMBERS];
+        let (mut neutral, mut output) = ([0.0; 3], [0.0; 3]);
+        for member in &self.members {
+            for (at, forest) in member.forests.iter().enumerate() {
+                let own = forest.explain(input.numbers(), NUMBERS);
+                neutral[at] += (own.neutral - member.thresholds[at]) / count;
+                output[at] += (own.output - member.thresholds[at]) / count;
+                for (share, own) in shares.iter_mut().zip(own.features) {
+                    share[at] += own / count;
+                }
+            }
+        }
+        let mut weights = [0.0; 3];
+        for step in 0..STEPS {
+            let part = (f64::from(step) + 0.5) / f64::from(STEPS);
+            let sums = std::array::from_fn(|at| neutral[at] + part * (output[at] - neutral[at]));
+            let slopes = slopes(sums, class);
+            weights
+                .iter_mut()
+                .zip(slopes)
+                .for_each(|(sum, slope)| *sum += slope / f64::from(STEPS));
+        }
+        let weigh = |each: &[f64; 3]| -> f32 {
+            each.iter().zip(weights).map(|(share, weight)| share * weight).sum::<f64>() as f32
+        };
+        let numbers = shares.iter().map(weigh).collect();
+        let (output, neutral) = (log_odds(output, class) as f32, log_odds(neutral, class) as f32);
         if !output.is_finite() || !neutral.is_finite() {
             return Err(ClassifyError::NotFinite(0));
         }
-        let mut waveform = vec![0.0; SEGMENT_SAMPLES];
-        for (at, share) in shares[0].iter().enumerate() {
-            waveform[at / CHANNELS % SEGMENT_SAMPLES] += share;
-        }
-        Ok(Attribution { class, waveform, numbers: shares[1].clone(), output, neutral })
+        Ok(Attribution { class, numbers, output, neutral })
     }
 }
 
-/// In a manifest time comes last; in memory channels do.
+impl Scorer {
+    /// The sums of the forests less their thresholds.
+    pub(super) fn sums(&self, numbers: &[f32]) -> [f64; 3] {
+        std::array::from_fn(|at| self.forests[at].predict(numbers) - self.thresholds[at])
+    }
+
+    pub(super) fn tensors(&self) -> candle_core::Result<BTreeMap<String, Tensor>> {
+        let mut tensors = BTreeMap::new();
+        for (class, forest) in SCORED.iter().zip(&self.forests) {
+            let named = |(name, tensor)| (format!("{class}.{name}"), tensor);
+            tensors.extend(forest.tensors()?.into_iter().map(named));
+        }
+        tensors.insert(THRESHOLD.into(), Tensor::new(&self.thresholds, &Device::Cpu)?);
+        Ok(tensors)
+    }
+
+    fn take_from(mut tensors: BTreeMap<String, Tensor>) -> std::result::Result<Self, LoadError> {
+        let thresholds = tensors
+            .remove(THRESHOLD)
+            .filter(|tensor| tensor.dtype() == DType::F64)
+            .and_then(|tensor| <[f64; 3]>::try_from(tensor.to_vec1::<f64>().ok()?).ok())
+            .filter(|thresholds| thresholds.iter().all(|threshold| threshold.is_finite()))
+            .ok_or_else(|| LoadError::Tensor(THRESHOLD.into()))?;
+        let mut forests = Vec::new();
+        for class in SCORED {
+            let prefix = format!("{class}.");
+            let own = |name: &String| name.starts_with(&prefix);
+            let names: Vec<String> = tensors.keys().filter(|name| own(name)).cloned().collect();
+            let mut forest: BTreeMap<String, Tensor> = names
+                .iter()
+                .filter_map(|name| Some((name[prefix.len()..].to_owned(), tensors.remove(name)?)))
+                .collect();
+            let taken = Forest::take_from(&mut forest, NUMBERS)
+                .map_err(|error| LoadError::Tensor(format!("{prefix}{error}")))?;
+            if let Some((name, _)) = forest.pop_first() {
+                return Err(LoadError::Tensor(format!("{prefix}{name}")));
+            }
+            forests.push(taken);
+        }
+        if let Some((name, _)) = tensors.pop_first() {
+            return Err(LoadError::Tensor(name));
+        }
+        let forests = <[Forest; 3]>::try_from(forests);
+        forests
+            .map(|forests| Self { forests, thresholds })
+            .map_err(|_| LoadError::Tensor("S".into()))
+    }
+}
+
 pub(super) fn input_specs() -> Vec<InputSpec> {
-    vec![
-        InputSpec {
-            name: "waveform".into(),
-            unit: "1".into(),
-            shape: vec![LEADS_MAX, CHANNELS, SEGMENT_SAMPLES],
-            rate_millihertz: Some(SEGMENT_RATE),
-        },
-        InputSpec {
-            name: "numbers".into(),
-            unit: "1".into(),
-            shape: vec![NUMBERS],
-            rate_millihertz: None,
-        },
-    ]
+    vec![InputSpec {
+        name: numbers_name(),
+        unit: "1".into(),
+        shape: vec![NUMBERS],
+        rate_millihertz: None,
+    }]
 }
 
 pub(super) fn output_specs() -> Vec<OutputSpec> {
     OutputSpec::probabilities(BeatClass::NAMES)
 }
 
-fn mean_probabilities(members: &[Network], batch: &Batch) -> Result<Tensor> {
-    let mut sum: Option<Tensor> = None;
-    for member in members {
-        let own = log_softmax(&member.forward(batch, None)?)?.exp()?;
-        sum = Some(match sum {
-            Some(sum) => (sum + own)?,
-            None => own,
-        });
+fn mean(members: &[Scorer], sums: impl Fn(&Scorer) -> [f64; 3]) -> [f64; 3] {
+    let mut mean = [0.0; 3];
+    for own in members.iter().map(sums) {
+        mean.iter_mut().zip(own).for_each(|(sum, own)| *sum += own);
     }
-    match sum {
-        Some(sum) => sum / members.len() as f64,
-        None => candle_core::bail!("a committee of nobody says nothing"),
-    }
+    mean.map(|sum| sum / members.len() as f64)
 }
 
-/// `ln(p / (1 - p))` of a class, by row.
-fn log_odds(probabilities: &Tensor, class: BeatClass) -> Result<Tensor> {
-    let others: Vec<u32> = (0..5).filter(|other| *other != class.index() as u32).collect();
-    let others = probabilities.index_select(&Tensor::new(others, &Device::Cpu)?, 1)?.sum(1)?;
-    let own = probabilities.narrow(1, class.index(), 1)?.squeeze(1)?;
-    (own + PROBABILITY_MIN)?.log()? - (others + PROBABILITY_MIN)?.log()?
+/// The logarithms of the classes' probabilities up to a common one.
+fn scores(sums: [f64; 3]) -> [f64; 5] {
+    let mut scores = [0.0; 5];
+    SCORED.iter().zip(sums).for_each(|(class, sum)| scores[class.index()] = sum);
+    scores[BeatClass::Q.index()] = UNKNOWN;
+    scores
+}
+
+pub(super) fn probabilities(sums: [f64; 3]) -> [f32; 5] {
+    let scores = scores(sums);
+    let most = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let each = scores.map(|score| (score - most).exp());
+    let sum: f64 = each.iter().sum();
+    each.map(|part| (part / sum) as f32)
+}
+
+/// `ln(p / (1 - p))` of a class.
+fn log_odds(sums: [f64; 3], class: BeatClass) -> f64 {
+    let scores = scores(sums);
+    scores[class.index()] - log_sum(&scores, class)
+}
+
+/// The logarithm of the sum of the other classes' factors.
+fn log_sum(scores: &[f64; 5], without: BeatClass) -> f64 {
+    let others = || (0..5).filter(|at| *at != without.index()).map(|at| scores[at]);
+    let most = others().fold(f64::NEG_INFINITY, f64::max);
+    most + others().map(|score| (score - most).exp()).sum::<f64>().ln()
+}
+
+/// By how much the log-odds of a class change with each sum.
+fn slopes(sums: [f64; 3], class: BeatClass) -> [f64; 3] {
+    let scores = scores(sums);
+    let others = log_sum(&scores, class);
+    SCORED.map(|of| match of == class {
+        true => 1.0,
+        false => -(scores[of.index()] - others).exp(),
+    })
 }
 
 /// The probabilities with the largest one's class, the first of equals; `None` if one is no number.
@@ -264,15 +370,44 @@ pub(super) fn score(row: &[f32]) -> Option<BeatScore> {
 mod tests {
     use super::*;
     use crate::package::{Draft, Metrics, TrainingRun, WeightsFile};
-    use crate::training::{initial, random};
+    use crate::training::random;
+    use crate::trees::{Growth, Table, grow};
     use haar_recordings::corpus::CaseId;
     use proptest::prelude::*;
     use rand::{RngExt, SeedableRng};
     use rand_chacha::ChaCha8Rng;
 
-    /// Random weights, but always the same.
+    /// Forests of made-up beats, but always the same.
+    fn scorer(seed: u64) -> Scorer {
+        let beats = inputs(300, seed);
+        let values: Vec<f32> = beats.iter().flat_map(|beat| beat.numbers).collect();
+        let growth = Growth {
+            trees: 12,
+            leaves: 6,
+            learning_rate: 0.5,
+            leaf_weight: 5.0,
+            regularisation: 1.0,
+            feature_share: 0.5,
+            group_share: 1.0,
+        };
+        let forest = |at: usize| {
+            let positive: Vec<bool> =
+                beats.iter().map(|beat| beat.numbers[at] + beat.numbers[at + 1] > 1.0).collect();
+            let (weights, groups) = (vec![1.0; 300], vec![0; 300]);
+            let table = Table {
+                values: &values,
+                features: NUMBERS,
+                positive: &positive,
+                weights: &weights,
+                groups: &groups,
+            };
+            let cases: Vec<usize> = (0..300).collect();
+            grow(&table, &cases, &growth, &mut random(seed, at, 0), &mut |_| {})
+        };
+        Scorer { forests: [forest(0), forest(20), forest(60)], thresholds: [0.5, -0.5, 1.0] }
+    }
+
     fn draft() -> Draft {
-        let member = |at: usize| initial(&PARAMETERS, &mut random(3, at, 0)).unwrap();
         Draft {
             manifest: Manifest {
                 id: "ecg-beats".into(),
@@ -294,7 +429,7 @@ mod tests {
                 },
                 metrics: Metrics::default(),
             },
-            members: vec![member(0), member(1)],
+            members: [1, 2].map(|seed| scorer(seed).tensors().unwrap()).into(),
             lineage: Lineage::new([(CaseId(5), 1)]),
             card: String::new(),
         }
@@ -307,15 +442,9 @@ mod tests {
 
     fn inputs(count: usize, seed: u64) -> Vec<BeatInput> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        (0..count)
-            .map(|at| BeatInput {
-                waveform: (0..LEADS_MAX * CHANNELS * SEGMENT_SAMPLES)
-                    .map(|_| rng.random_range(-1.0..1.0))
-                    .collect(),
-                leads: [true, at % 2 == 0],
-                numbers: std::array::from_fn(|_| rng.random_range(-2.0..2.0)),
-            })
-            .collect()
+        let mut one =
+            || BeatInput { numbers: std::array::from_fn(|_| rng.random_range(-2.0..2.0)) };
+        (0..count).map(|_| one()).collect()
     }
 
     fn bits(score: &BeatScore) -> [u32; 5] {
@@ -332,33 +461,37 @@ mod tests {
             let largest = score.probabilities[score.class.index()];
             assert!(score.probabilities.iter().all(|other| *other <= largest));
         }
+        assert!(scores.iter().any(|score| score.class != scores[0].class));
         assert!(model.classify(&[]).unwrap().is_empty());
     }
 
     #[test]
-    fn the_committee_is_the_mean_of_its_members() {
+    fn the_committee_has_the_mean_score_of_its_members() {
         let model = model_of(&draft()).unwrap();
         let inputs = inputs(3, 1);
         let all = model.classify(&inputs).unwrap();
         let each = [0..1, 1..2].map(|range| model.classify_by(range, &inputs).unwrap());
+        let log_ratio = |score: &BeatScore, class: BeatClass| {
+            (score.probabilities[class.index()] / score.probabilities[0]).ln()
+        };
         for at in 0..3 {
-            for class in 0..5 {
-                let mean =
-                    (each[0][at].probabilities[class] + each[1][at].probabilities[class]) / 2.0;
-                assert!((mean - all[at].probabilities[class]).abs() < 1e-6);
+            for class in SCORED {
+                let mean = (log_ratio(&each[0][at], class) + log_ratio(&each[1][at], class)) / 2.0;
+                assert!((mean - log_ratio(&all[at], class)).abs() < 1e-4);
             }
         }
         assert_eq!(model.lineage().members_for(CaseId(5), model.members()), 1..2);
         assert_eq!(model.only(1..2).classify(&inputs).unwrap(), each[1]);
         assert_eq!(model.only(1..3).classify(&inputs).unwrap(), all);
-        assert!(matches!(model.classify_by(0..0, &inputs), Err(ClassifyError::Network(_))));
+        assert!(matches!(model.classify_by(0..0, &inputs), Err(ClassifyError::Nobody)));
+        assert!(matches!(model.classify_by(1..3, &inputs), Err(ClassifyError::Nobody)));
     }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(24))]
         #[test]
         fn neighbours_do_not_matter(seed in 4_u64..1000, before in 0_usize..70, behind in 0_usize..70) {
-            let model = model_of(&draft()).unwrap();
+            let model = BeatModel::builtin().unwrap();
             let beat = inputs(1, 3);
             let alone = model.classify(&beat).unwrap();
             let mut many = inputs(before, seed);
@@ -371,17 +504,27 @@ mod tests {
     #[test]
     fn another_model_is_refused() {
         let mut other = draft();
-        other.manifest.inputs[0].shape[2] = 195;
+        other.manifest.inputs[0].shape[0] += 1;
         assert!(matches!(model_of(&other), Err(LoadError::Inputs { .. })));
-        let mut other = draft();
-        other.members[1].remove("conv2.bias");
-        assert!(matches!(model_of(&other), Err(LoadError::Tensor(name)) if name == "conv2.bias"));
+        let damaged = |change: &dyn Fn(&mut BTreeMap<String, Tensor>)| {
+            let mut other = draft();
+            change(&mut other.members[1]);
+            model_of(&other)
+        };
+        let missing = damaged(&|member| drop(member.remove("V.trees.node")));
+        assert!(matches!(missing, Err(LoadError::Tensor(name)) if name.starts_with("V.")));
+        let missing = damaged(&|member| drop(member.remove(THRESHOLD)));
+        assert!(matches!(missing, Err(LoadError::Tensor(name)) if name == THRESHOLD));
+        let more = damaged(&|member| {
+            member.insert("x".into(), Tensor::new(&[1.0_f32], &Device::Cpu).unwrap());
+        });
+        assert!(matches!(more, Err(LoadError::Tensor(name)) if name == "x"));
     }
 
     #[test]
     fn shares_add_up_to_the_difference_of_the_outputs() {
-        let (random, builtin) = (model_of(&draft()).unwrap(), BeatModel::builtin().unwrap());
-        for (model, input) in [&random, &builtin].into_iter().zip(inputs(2, 8)) {
+        let (made_up, builtin) = (model_of(&draft()).unwrap(), BeatModel::builtin().unwrap());
+        for (model, input) in [&made_up, &builtin].into_iter().zip(inputs(2, 8)) {
             for class in BeatClass::ALL {
                 let attribution = model.attribute(&input, class).unwrap();
                 let difference = f64::from(attribution.output) - f64::from(attribution.neutral);
@@ -391,6 +534,16 @@ mod tests {
                 let given = model.classify(std::slice::from_ref(&input)).unwrap()[0].probabilities;
                 let probability = 1.0 / (1.0 + (-attribution.output).exp());
                 assert!((probability - given[class.index()]).abs() < 1e-5);
+                // What lies in time is what the numbers of the beat's own shape have.
+                let over_time: f32 = attribution.over_time().iter().sum();
+                let shape = RHYTHM_FEATURES..RHYTHM_FEATURES + SHAPE_FEATURES;
+                let own: f32 = attribution.numbers[shape]
+                    .iter()
+                    .enumerate()
+                    .filter(|(number, _)| shape::span(*number).is_some())
+                    .map(|(_, share)| share)
+                    .sum();
+                assert!((over_time - own).abs() < 1e-3);
             }
         }
     }

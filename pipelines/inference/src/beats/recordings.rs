@@ -1,7 +1,7 @@
 //! Recordings with reference beats.
 
 use super::BeatClass;
-use super::input::{BeatInput, LEADS_MAX, Segment, segments};
+use super::input::{BeatInput, LEADS_MAX, beat_inputs_of_leads};
 use haar_recordings::corpus::CaseId;
 use haar_recordings::wfdb::{Annotation, AnnotationError, Record, RecordError, read_annotations};
 use haar_schema::SampleRate;
@@ -102,24 +102,20 @@ impl AnnotatedRecord {
     /// The inputs of beats at `peaks`, ascending: with the whole recording as their context, or (`windowed`) as the live path
     /// has them, from windows of 30 s that overlap by 10 s.
     pub fn inputs(&self, peaks: &[usize], windowed: bool) -> Vec<Option<BeatInput>> {
-        self.segments(0..self.leads.len(), peaks, windowed, 0)
-            .into_iter()
-            .map(|segment| segment.map(|segment| segment.input(0.0)))
-            .collect()
+        self.inputs_of(0..self.leads.len(), peaks, windowed)
     }
 
-    /// [`Self::inputs`] of some leads, to be moved by up to `margin` samples.
-    pub(super) fn segments(
+    /// [`Self::inputs`] of some leads.
+    pub(super) fn inputs_of(
         &self,
         leads: Range<usize>,
         peaks: &[usize],
         windowed: bool,
-        margin: usize,
-    ) -> Vec<Option<Segment>> {
+    ) -> Vec<Option<BeatInput>> {
         let leads: Vec<&[f32]> = self.leads[leads].iter().map(Vec::as_slice).collect();
         let length = leads.first().map_or(0, |lead| lead.len());
         if !windowed {
-            return segments(&leads, self.rate, peaks, margin);
+            return beat_inputs_of_leads(&leads, self.rate, peaks);
         }
         let samples = |seconds: f64| (self.rate.hz() * seconds) as usize;
         let (overlap, step) = (samples(OVERLAP_S), samples(WINDOW_S - 2.0 * OVERLAP_S).max(1));
@@ -131,7 +127,7 @@ impl AnnotatedRecord {
             let (first, last) = (position(from), position(to));
             let inside: Vec<usize> = peaks[first..last].iter().map(|peak| peak - from).collect();
             let window: Vec<&[f32]> = leads.iter().map(|lead| &lead[from..to]).collect();
-            let cuts = segments(&window, self.rate, &inside, margin);
+            let cuts = beat_inputs_of_leads(&window, self.rate, &inside);
             let (take, leave) = (position(start) - first, position(start + step).min(last) - first);
             all.extend(cuts.into_iter().take(leave).skip(take));
         }

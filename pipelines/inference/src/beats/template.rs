@@ -7,38 +7,11 @@
 //! beats of the context, the one that most others are like; the template is their mean. Early beats
 //! count half, so that in bigeminy the template is of the beats that come in time.
 
-use super::input::{SEGMENT_BEFORE, SEGMENT_RATE, SEGMENT_SAMPLES};
 use super::intervals::{CLAMP, Far, Intervals};
+use super::shape::{QRS, SHAPE_FEATURES, Template, correlation};
+use super::surroundings::{Rhythm, SURROUNDING_FEATURES};
 use std::ops::Range;
 use std::sync::Arc;
-
-/// Numbers about the shape.
-pub const SHAPE_FEATURES: usize = SHAPE_NAMES.len();
-/// What they are, each clamped to ±3. Where there are two leads, the mean over both, or the less like one
-/// (`worst`). QRS is 80 ms before to 104 ms after the centre, P 280 to 72 ms before, T 104 to 400 ms after. A
-/// difference is the root mean square of beat less template, in heights of the template. `alike` are the beats of the
-/// context whose QRS complexes correlate by 0.9 or more with this one's.
-pub const SHAPE_NAMES: [&str; 19] = [
-    "3 (1 - correlation of QRS)",
-    "3 (1 - correlation of QRS), worst",
-    "3 (1 - correlation of P)",
-    "3 (1 - correlation of T)",
-    "10 difference of QRS",
-    "10 difference of QRS, worst",
-    "10 difference of P",
-    "10 difference of T",
-    "4 ln(width / template's)",
-    "4 ln(width / template's), worst",
-    "(width - 50 ms) / 15 ms",
-    "2 ln(height / template's)",
-    "2 ln(height of P / template's)",
-    "3 (1 - correlation of QRS) of the beat before",
-    "3 (1 - correlation of QRS) of the beat after",
-    "share of alike beats",
-    "4 ln(pre / near), mean of alike beats",
-    "4 ln((pre + post) / (2 near)), mean of alike beats",
-    "ln(beats of the context / 60)",
-];
 
 /// How far the context of a beat reaches, in seconds on both sides, where the window gives so much.
 pub(crate) const CONTEXT_S: f64 = 150.0;
@@ -50,40 +23,15 @@ const PANE_BEATS: usize = 32;
 const ALIKE: f32 = 0.9;
 /// A beat that comes before this share of the usual interval is early.
 const EARLY: f32 = 0.88;
-/// A template lower than this is a lead that is off.
-const HEIGHT_MIN_MV: f32 = 0.05;
-
-const QRS: Range<usize> = around(-80, 104);
-const P_WAVE: Range<usize> = around(-280, -72);
-const T_WAVE: Range<usize> = around(104, 400);
-
-const fn around(from_ms: i64, to_ms: i64) -> Range<usize> {
-    let hz = SEGMENT_RATE.millihertz() as i64 / 1_000;
-    let (from, to) = (from_ms * hz / 1_000, to_ms * hz / 1_000);
-    (SEGMENT_BEFORE as i64 + from) as usize..(SEGMENT_BEFORE as i64 + to) as usize
-}
-
 /// One lead's segments in millivolt, by beat, without margins.
 pub(crate) type LeadBeats<'a> = Vec<Option<&'a [f32]>>;
 
 /// A beat beside its context.
 #[derive(Clone, Debug)]
 pub(crate) struct Compared {
-    /// By lead the template in millivolt; `None` if the lead is off.
-    pub(crate) templates: Arc<Vec<Option<Template>>>,
     pub(crate) far: Arc<Far>,
     pub(crate) shape: [f32; SHAPE_FEATURES],
-}
-
-/// A lead's dominant beat.
-#[derive(Clone, PartialEq, Debug)]
-pub(crate) struct Template {
-    /// [`SEGMENT_SAMPLES`] in millivolt.
-    pub(crate) mv: Vec<f32>,
-    /// Largest less smallest value.
-    pub(crate) height: f32,
-    width_s: f32,
-    p_height: f32,
+    pub(super) surrounding: [f32; SURROUNDING_FEATURES],
 }
 
 /// Compares each beat with its context. `position_s` are the peaks' times.
@@ -108,10 +56,15 @@ pub(crate) fn compare(
 
 /// What is usual around a few neighbouring beats.
 struct Context {
-    templates: Arc<Vec<Option<Template>>>,
+    /// By lead; `None` if the lead is off.
+    templates: Vec<Option<Template>>,
     far: Arc<Far>,
     beats: usize,
     compared: Vec<Known>,
+    start: usize,
+    dominants: Vec<bool>,
+    rhythm: Rhythm,
+    unlike_p: f32,
 }
 
 /// A beat of the context.
@@ -140,79 +93,105 @@ impl Context {
         if templates.iter().all(Option::is_none) {
             return None;
         }
-        let is_dominant =
+        let is_alike =
             |beat: usize| Known::new(leads, intervals, beat).like(&dominant.qrs) >= ALIKE;
-        let dominants: Vec<bool> = context.clone().map(is_dominant).collect();
-        let far = intervals.far(context.clone(), |beat| {
+        let dominants: Vec<bool> = context.clone().map(is_alike).collect();
+        let is_dominant = |beat: usize| {
             beat.checked_sub(context.start).and_then(|at| dominants.get(at)) == Some(&true)
-        })?;
-        let (templates, far) = (Arc::new(templates), Arc::new(far));
-        Some(Self { templates, far, beats: there.len(), compared })
+        };
+        let far = intervals.far(context.clone(), is_dominant)?;
+        let rhythm = Rhythm::new(intervals, context.clone(), &is_dominant);
+        let unlike_p: Vec<f32> = leads
+            .iter()
+            .zip(&templates)
+            .flat_map(|(lead, template)| {
+                members
+                    .iter()
+                    .filter_map(move |beat| Some(template.as_ref()?.unlike_p(lead[*beat]?)))
+            })
+            .collect();
+        let unlike_p = unlike_p.iter().sum::<f32>() / unlike_p.len().max(1) as f32;
+        let far = Arc::new(far);
+        let start = context.start;
+        Some(Self {
+            templates,
+            far,
+            beats: there.len(),
+            compared,
+            start,
+            dominants,
+            rhythm,
+            unlike_p,
+        })
     }
 
-    fn compare(
+    fn compare<'a>(
         &self,
-        leads: &[LeadBeats<'_>],
+        leads: &[LeadBeats<'a>],
         intervals: &Intervals,
         beat: usize,
     ) -> Option<Compared> {
-        let mut by_lead = leads
-            .iter()
-            .zip(&*self.templates)
-            .filter_map(|(lead, template)| Some(template.as_ref()?.beside(lead[beat]?)));
+        let neighbour =
+            |lead: &LeadBeats<'a>, at: Option<usize>| -> Option<&'a [f32]> { *lead.get(at?)? };
+        let mut by_lead = leads.iter().zip(&self.templates).filter_map(|(lead, template)| {
+            let (before, after) =
+                (neighbour(lead, beat.checked_sub(1)), neighbour(lead, Some(beat + 1)));
+            Some(template.as_ref()?.beside(lead[beat]?, before, after))
+        });
         let first = by_lead.next()?;
-        let (mut mean, mut worst, mut count) = (first, first, 1.0);
+        let (mut most, mut least) = (first, first);
         for other in by_lead {
-            count += 1.0;
-            for ((mean, worst), other) in mean.iter_mut().zip(&mut worst).zip(other) {
-                *mean += other;
-                *worst = worst.max(other);
+            for ((most, least), other) in most.iter_mut().zip(&mut least).zip(other) {
+                *most = most.max(other);
+                *least = least.min(other);
             }
         }
-        let [qrs, p, t, qrs_off, p_off, t_off, width, width_s, height, p_height] =
-            mean.map(|sum| sum / count);
         let known = Known::new(leads, intervals, beat);
-        let (mut alike, mut early, mut compensated) = (0.0_f32, 0.0, 0.0);
+        let (mut alike, mut early, mut squared, mut compensated) = (0.0_f32, 0.0, 0.0, 0.0);
         for other in &self.compared {
             if other.like(&known.qrs) >= ALIKE {
                 alike += 1.0;
                 early += other.early;
+                squared += other.early * other.early;
                 compensated += other.compensated;
             }
         }
-        let beside = |beat: Option<usize>| {
-            beat.filter(|beat| *beat < leads[0].len()).and_then(|beat| self.unlike(leads, beat))
+        let mean = early / alike.max(1.0);
+        let beside = |away: isize| {
+            beat.checked_add_signed(away)
+                .filter(|beat| *beat < leads[0].len())
+                .and_then(|beat| self.unlike(leads, beat))
+                .map_or(0.0, |unlike| 3.0 * unlike)
         };
-        let shape = [
-            3.0 * qrs,
-            3.0 * worst[0],
-            3.0 * p,
-            3.0 * t,
-            10.0 * qrs_off,
-            10.0 * worst[3],
-            10.0 * p_off,
-            10.0 * t_off,
-            4.0 * width,
-            4.0 * worst[6],
-            (width_s - 0.05) / 0.015,
-            2.0 * height,
-            2.0 * p_height,
-            3.0 * beside(beat.checked_sub(1)).unwrap_or(0.0),
-            3.0 * beside(beat.checked_add(1)).unwrap_or(0.0),
+        let more = [
+            beside(-2),
+            beside(-1),
+            beside(1),
+            beside(2),
             2.0 * alike / self.compared.len() as f32,
-            early / alike.max(1.0),
+            mean,
             compensated / alike.max(1.0),
+            2.0 * (squared / alike.max(1.0) - mean * mean).max(0.0).sqrt(),
+            3.0 * self.unlike_p,
             (self.beats as f32 / 60.0).ln(),
         ];
-        let shape = shape.map(|value| value.clamp(-CLAMP, CLAMP));
-        Some(Compared { templates: self.templates.clone(), far: self.far.clone(), shape })
+        let mut shape = [0.0; SHAPE_FEATURES];
+        let all = most.into_iter().chain(least).chain(more);
+        shape.iter_mut().zip(all).for_each(|(slot, value)| *slot = value.clamp(-CLAMP, CLAMP));
+        let is_dominant = |beat: usize| self.is_dominant(beat);
+        let surrounding = self.rhythm.around(intervals, beat, &is_dominant)?;
+        Some(Compared { far: self.far.clone(), shape, surrounding })
+    }
+
+    fn is_dominant(&self, beat: usize) -> bool {
+        beat.checked_sub(self.start).and_then(|at| self.dominants.get(at)) == Some(&true)
     }
 
     /// One less the correlation of a beat's QRS with the template's, mean of the leads.
     fn unlike(&self, leads: &[LeadBeats<'_>], beat: usize) -> Option<f32> {
         let each: Vec<f32> = leads
             .iter()
-            .zip(&*self.templates)
+            .zip(&self.templates)
             .filter_map(|(lead, template)| {
                 Some(1.0 - correlation(&lead[beat]?[QRS], &template.as_ref()?.mv[QRS]))
             })
@@ -258,89 +237,6 @@ fn dominant(beats: &[Known]) -> Option<&Known> {
         }
     }
     best.map(|(beat, _)| beat)
-}
-
-impl Template {
-    /// The mean of the lead's `members`; `None` without any or if it is flat.
-    fn new(lead: &LeadBeats<'_>, members: &[usize]) -> Option<Self> {
-        let mut mv = vec![0.0_f32; SEGMENT_SAMPLES];
-        let mut count = 0.0;
-        for segment in members.iter().filter_map(|beat| lead[*beat]) {
-            count += 1.0;
-            mv.iter_mut().zip(segment).for_each(|(sum, mv)| *sum += mv);
-        }
-        mv.iter_mut().for_each(|sum| *sum /= count);
-        let height = height(&mv);
-        // Not so for the NaN of no member either.
-        (height >= HEIGHT_MIN_MV).then(|| Self {
-            width_s: width_s(&mv[QRS]),
-            p_height: height_of(&mv[P_WAVE], height),
-            mv,
-            height,
-        })
-    }
-
-    /// Unlikeness of QRS, P, T; differences of QRS, P, T; width against the template's, in seconds; height, height of P.
-    /// Larger is less like the template in all that have a worst lead.
-    fn beside(&self, beat: &[f32]) -> [f32; 10] {
-        let unlike = |part: Range<usize>| 1.0 - correlation(&beat[part.clone()], &self.mv[part]);
-        let difference = |part: Range<usize>| {
-            let pairs = beat[part.clone()].iter().zip(&self.mv[part.clone()]);
-            let sum: f32 = pairs.map(|(a, b)| (a - b) * (a - b)).sum();
-            (sum / part.len() as f32).sqrt() / self.height
-        };
-        let width_s = width_s(&beat[QRS]);
-        let tall = height(&beat[QRS]).max(0.01 * self.height);
-        [
-            unlike(QRS),
-            unlike(P_WAVE),
-            unlike(T_WAVE),
-            difference(QRS),
-            difference(P_WAVE),
-            difference(T_WAVE),
-            (width_s / self.width_s).ln(),
-            width_s,
-            (tall / self.height).ln(),
-            (height_of(&beat[P_WAVE], self.height) / self.p_height).ln(),
-        ]
-    }
-}
-
-/// The spread of the squared slope around its centre: about a third of a QRS complex's duration. At least 4 ms.
-fn width_s(qrs: &[f32]) -> f32 {
-    let slopes: Vec<f32> = qrs.windows(2).map(|pair| (pair[1] - pair[0]).powi(2)).collect();
-    let total = slopes.iter().sum::<f32>().max(f32::MIN_POSITIVE);
-    let centre =
-        slopes.iter().enumerate().map(|(at, slope)| at as f32 * slope).sum::<f32>() / total;
-    let moments = slopes.iter().enumerate().map(|(at, slope)| (at as f32 - centre).powi(2) * slope);
-    let spread = (moments.sum::<f32>() / total).sqrt();
-    (spread / SEGMENT_RATE.hz() as f32).max(0.004)
-}
-
-fn height(values: &[f32]) -> f32 {
-    let (low, high) = values
-        .iter()
-        .fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), v| (low.min(*v), high.max(*v)));
-    high - low
-}
-
-/// The height of a part, at least a hundredth of the whole.
-fn height_of(part: &[f32], whole: f32) -> f32 {
-    height(part).max(0.01 * whole)
-}
-
-fn correlation(a: &[f32], b: &[f32]) -> f32 {
-    let mean = |values: &[f32]| values.iter().sum::<f32>() / values.len() as f32;
-    let (mean_a, mean_b) = (mean(a), mean(b));
-    let (mut ab, mut aa, mut bb) = (0.0, 0.0, 0.0);
-    for (a, b) in a.iter().zip(b) {
-        let (a, b) = (a - mean_a, b - mean_b);
-        ab += a * b;
-        aa += a * a;
-        bb += b * b;
-    }
-    let norm = (aa * bb).sqrt();
-    if norm > 0.0 { ab / norm } else { 0.0 }
 }
 
 /// With mean 0 and norm 1; `None` of a flat line.

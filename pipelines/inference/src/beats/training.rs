@@ -4,65 +4,59 @@
 //! all folds but `k`. The metrics are those of every patient's beats asked of the one member that has not seen the
 //! patient, with the whole recording as context and at annotated R peaks.
 //!
-//! Every beat comes in variants, one of which is drawn whenever it is used: both leads with the whole recording around
-//! it, and each lead alone with only a window of 30 s. So the network learns to do with what there is.
+//! Every recording is read as the model may meet it: both leads with the whole recording around a beat, and each lead
+//! alone with only a window of 30 s; and beside it one with more supraventricular beats that is made of it ([`super::synthesis`]).
+//! Beats of a class that a patient has many of count less, so that no patient outweighs the others.
 //!
-//! Loss: cross-entropy. Beats of a class that a patient has many of are drawn, so that no patient outweighs the
-//! others; this makes rare classes more frequent than in life, which [`BeatSettings::class_bias`] takes back.
+//! A member's thresholds are those at which sensitivity and PPV by EC57 stand in a given ratio
+//! ([`BeatSettings::ppv_by_sensitivity`]) on the patients of the other folds, each judged by the member that has not seen them. (Those members have seen the patients of fold `k`; the thresholds have not been
+//! chosen on them.)
+//!
+//! With a path to resume from, each finished forest is kept beside it as `<path>.<number>`.
 
-use super::input::Segment;
-use super::intervals::RHYTHM_NAMES;
-use super::model::{BEAT_TASK, input_specs, output_specs, score};
-use super::network::{Batch, MASK_WIDTH, Network, PARAMETERS, log_softmax};
+use super::card::{Trained, draft};
+use super::input::{NUMBERS, numbers_name};
+use super::model::{SCORED, Scorer, probabilities, score};
 use super::recordings::{AnnotatedRecord, ReadError};
-use super::{BeatClass, BeatInput, SHAPE_NAMES};
-use crate::package::{Draft, Lineage, Manifest, Metrics, TrainingData, TrainingRun, WeightsFile};
+use super::synthesis::with_early_beats;
+use super::{BeatClass, BeatInput};
+use crate::package::{Draft, Lineage};
 use crate::statistics::Confusion;
-use crate::training::{FitError, FitProgress, Run, fit, folds, forget, initial, random};
-use candle_core::{Device, Tensor};
+use crate::training::{folds, random};
+use crate::trees::{Forest, Growth, KeepError, Table, forget, grow, keep, restore};
 use haar_recordings::corpus::CaseId;
 use haar_recordings::wfdb::{FindError, find_records};
-use rand::RngExt;
-use rand::seq::{IndexedRandom, SliceRandom};
-use rand_chacha::ChaCha8Rng;
-use rand_distr::StandardNormal;
+use rand::seq::IndexedRandom;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// Samples of 8 ms by which training may move a beat.
-const MARGIN: usize = 3;
-/// How often each variant of a beat is drawn: whole recording with all leads, window of the first, of the second lead.
+/// What a beat counts as it is met: whole recording with all leads, window of the first, of the second lead.
 const VARIANTS: [f32; 3] = [0.6, 0.25, 0.15];
+/// Beats of one patient, class and variant that are learned from; more are drawn from.
+const ROWS_MAX: usize = 600;
+/// Random numbers of recordings that are made, apart from those of the forests.
+const SYNTHESIS: usize = 1 << 32;
+/// Thresholds beyond say that there was nothing to choose by.
+const THRESHOLD_MAX: f64 = 3.0;
+/// F is called only where it is likely: it has few patients, and a ventricular beat must not be lost to it.
+const FUSION_THRESHOLD_MIN: f64 = 1.0;
 
 /// How to train. What is random grows from `seed` alone.
 #[derive(Clone, PartialEq, Debug)]
 pub struct BeatSettings {
     /// What the random numbers grow from.
     pub seed: u64,
-    /// Passes over the data.
-    pub epochs: u32,
-    /// Beats in a step.
-    pub batch: usize,
-    /// AdamW's highest learning rate.
-    pub learning_rate: f64,
-    /// AdamW's weight decay.
-    pub weight_decay: f64,
     /// Folds of patients and members of the committee, at least 2.
     pub folds: usize,
-    /// The most beats of one patient in one epoch, by class.
-    pub beats_per_patient: [usize; 5],
-    /// Added to the scores of the classes after the training: takes back that rare classes are drawn more often than they
-    /// are met.
-    pub class_bias: [f32; 5],
-    /// Share of the last layers' features that a step leaves out, 0 to less than 1.
-    pub dropout: f32,
-    /// Standard deviation of noise on the numbers.
-    pub numbers_noise: f32,
-    /// Largest standard deviation of white noise, in heights of the dominant beat.
-    pub noise: f32,
-    /// Standard deviation of the gain around 1.
-    pub gain: f32,
+    /// How each forest is grown.
+    pub growth: Growth,
+    /// What the beats of one patient count together at most, by class.
+    pub beats_per_patient: [f32; 5],
+    /// The same of the normal and supraventricular beats of the recordings that are made.
+    pub made_per_patient: [f32; 2],
+    /// What the PPV of S, V and F is to be, in sensitivities.
+    pub ppv_by_sensitivity: [f64; 3],
     /// Recordings that are of one patient, by name; none of a group's is in two folds.
     pub same_patient: Vec<Vec<String>>,
     /// For the manifest: the model's version.
@@ -77,27 +71,50 @@ pub struct BeatSettings {
 
 impl Default for BeatSettings {
     fn default() -> Self {
+        let growth = Growth {
+            trees: 300,
+            leaves: 16,
+            learning_rate: 0.05,
+            leaf_weight: 10.0,
+            regularisation: 5.0,
+            feature_share: 0.3,
+            group_share: 0.9,
+        };
         Self {
             seed: 1,
-            epochs: 4,
-            batch: 64,
-            learning_rate: 2e-3,
-            weight_decay: 0.05,
             folds: 5,
-            beats_per_patient: [400, 150, 250, 80, 20],
-            // ln(N drawn by N there is / class drawn by class there is) on mitdb's first half.
-            class_bias: [0.0, -1.35, -1.1, -0.4, 0.0],
-            dropout: 0.3,
-            numbers_noise: 0.1,
-            noise: 0.05,
-            gain: 0.15,
+            growth,
+            beats_per_patient: [400.0, 150.0, 250.0, 80.0, 20.0],
+            made_per_patient: [120.0, 100.0],
+            // As in what is asked of this model: S 80 and 70 %, V 93 and 93 %.
+            ppv_by_sensitivity: [0.875, 1.0, 1.0],
             same_patient: Vec::new(),
-            version: 2,
+            version: 3,
             date: String::new(),
             command: String::new(),
             data: Default::default(),
         }
     }
+}
+
+/// How far a training has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum BeatProgress {
+    /// Recordings are read.
+    Read {
+        /// So many.
+        records: usize,
+        /// Of so many.
+        of: usize,
+    },
+    /// Trees are grown.
+    Grown {
+        /// So many.
+        trees: usize,
+        /// Of so many in all.
+        of: usize,
+    },
 }
 
 /// Why there is no trained model.
@@ -123,25 +140,24 @@ pub enum TrainError {
         /// Folds.
         folds: usize,
     },
-    /// The network was not trained.
+    /// A forest cannot be kept or found again.
     #[error(transparent)]
-    Fit(#[from] FitError),
+    Keep(#[from] KeepError),
     /// candle failed.
-    #[error("the network could not be computed: {0}")]
-    Network(#[from] candle_core::Error),
+    #[error("tensors could not be made: {0}")]
+    Tensor(#[from] candle_core::Error),
 }
 
-/// Trains on all WFDB recordings with `.atr` annotations under `folder`. `loaded` hears how many recordings were read, and of
-/// how many; with `resume` a training that was broken off goes on to the same result.
+/// Trains on all WFDB recordings with `.atr` annotations under `folder`. With `resume` a training that was broken off
+/// goes on to the same result.
 ///
 /// # Errors
-/// If recordings are unreadable or too few, settings are out of bounds, or the training fails.
+/// If recordings are unreadable or too few, settings are out of bounds, or a forest cannot be kept.
 pub fn train(
     folder: &Path,
     settings: &BeatSettings,
     resume: Option<&Path>,
-    loaded: &mut dyn FnMut(usize, usize),
-    progress: &mut dyn FnMut(FitProgress),
+    progress: &mut dyn FnMut(BeatProgress),
 ) -> Result<(Draft, Confusion), TrainError> {
     settings.check()?;
     let headers: Vec<_> = find_records(folder)?
@@ -150,8 +166,8 @@ pub fn train(
         .collect();
     let mut data = Dataset::default();
     for (at, header) in headers.iter().enumerate() {
-        data.add(&AnnotatedRecord::read(header)?, &settings.same_patient);
-        loaded(at + 1, headers.len());
+        data.add(&AnnotatedRecord::read(header)?, settings);
+        progress(BeatProgress::Read { records: at + 1, of: headers.len() });
     }
     data.train(settings, resume, progress)
 }
@@ -159,12 +175,11 @@ pub fn train(
 impl BeatSettings {
     fn check(&self) -> Result<(), TrainError> {
         let rules = [
-            ((1..=1_000).contains(&self.epochs), "epochs must be 1 to 1000"),
-            ((1..=4_096).contains(&self.batch), "the batch must be 1 to 4096 beats"),
+            ((1..=4_000).contains(&self.growth.trees), "there must be 1 to 4000 trees"),
+            ((2..=64).contains(&self.growth.leaves), "a tree must have 2 to 64 leaves"),
             ((2..=16).contains(&self.folds), "there must be 2 to 16 folds"),
-            ((0.0..1.0).contains(&self.dropout), "the dropout must be 0 to less than 1"),
             (
-                self.learning_rate > 0.0 && self.learning_rate < 1.0,
+                self.growth.learning_rate > 0.0 && self.growth.learning_rate < 1.0,
                 "the learning rate must be more than 0 and less than 1",
             ),
         ];
@@ -173,6 +188,23 @@ impl BeatSettings {
             None => Ok(()),
         }
     }
+
+    pub(super) fn named(&self) -> BTreeMap<String, String> {
+        let growth = &self.growth;
+        [
+            ("leaves", growth.leaves.to_string()),
+            ("learning_rate", growth.learning_rate.to_string()),
+            ("leaf_weight", growth.leaf_weight.to_string()),
+            ("regularisation", growth.regularisation.to_string()),
+            ("feature_share", growth.feature_share.to_string()),
+            ("group_share", growth.group_share.to_string()),
+            ("beats_per_patient", format!("{:?}", self.beats_per_patient)),
+            ("made_per_patient", format!("{:?}", self.made_per_patient)),
+            ("ppv_by_sensitivity", format!("{:?}", self.ppv_by_sensitivity)),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into()
+    }
 }
 
 /// What was read.
@@ -180,55 +212,75 @@ impl BeatSettings {
 struct Dataset {
     patients: Vec<Patient>,
     paced: u64,
+    records: usize,
 }
 
 /// One person's beats.
+#[derive(Default)]
 struct Patient {
     records: Vec<String>,
     cases: Vec<CaseId>,
-    beats: Vec<Beat>,
+    /// Every beat with the whole recording as context: what is measured on.
+    beats: Vec<(BeatClass, BeatInput)>,
+    /// What is learned from, by where it is from.
+    groups: BTreeMap<Origin, Group>,
 }
 
-struct Beat {
-    class: BeatClass,
-    /// In the order of [`VARIANTS`]; the first may be missing while another is not.
-    variants: [Option<Segment>; 3],
+/// Beats of one kind: whether their recording was made, its variant, their class.
+type Origin = (bool, usize, BeatClass);
+
+/// Beats that are learned from.
+#[derive(Default)]
+struct Group {
+    /// How many there were to draw from.
+    count: usize,
+    drawn: Vec<BeatInput>,
 }
 
 impl Dataset {
-    fn add(&mut self, record: &AnnotatedRecord, same_patient: &[Vec<String>]) {
+    fn add(&mut self, record: &AnnotatedRecord, settings: &BeatSettings) {
         if record.is_paced {
             self.paced += 1;
             return;
         }
-        let peaks: Vec<usize> = record.beats.iter().map(|beat| beat.sample).collect();
-        let leads = record.leads.len();
-        let mut variants = [
-            record.segments(0..leads, &peaks, false, MARGIN),
-            record.segments(0..1, &peaks, true, MARGIN),
-            record.segments(1.min(leads - 1)..leads, &peaks, true, MARGIN),
-        ]
-        .map(Vec::into_iter);
-        let beats = record.beats.iter().map(|beat| Beat {
-            class: beat.class,
-            variants: variants.each_mut().map(|variant| variant.next().flatten()),
-        });
-        let beats = beats.collect();
-        let group = same_patient.iter().find(|group| group.contains(&record.name));
+        let mut rng = random(settings.seed, SYNTHESIS + self.records, 0);
+        self.records += 1;
+        let groups = &settings.same_patient;
+        let group = groups.iter().find(|group| group.contains(&record.name));
         let known = group.and_then(|group| {
-            let of_group =
-                |patient: &&mut Patient| patient.records.iter().any(|r| group.contains(r));
-            self.patients.iter_mut().find(of_group)
+            let of_group = |patient: &Patient| patient.records.iter().any(|r| group.contains(r));
+            self.patients.iter().position(of_group)
         });
-        match known {
-            Some(patient) => {
-                patient.records.push(record.name.clone());
-                patient.cases.push(record.case);
-                patient.beats.extend::<Vec<Beat>>(beats);
-            }
-            None => {
-                let (records, cases) = (vec![record.name.clone()], vec![record.case]);
-                self.patients.push(Patient { records, cases, beats });
+        let at = known.unwrap_or_else(|| {
+            self.patients.push(Patient::default());
+            self.patients.len() - 1
+        });
+        let patient = &mut self.patients[at];
+        patient.records.push(record.name.clone());
+        patient.cases.push(record.case);
+        let made = with_early_beats(record, &mut rng);
+        let leads = record.leads.len();
+        for (record, is_made) in [(record, false), (&made, true)] {
+            let peaks: Vec<usize> = record.beats.iter().map(|beat| beat.sample).collect();
+            let variants = [(0..leads, false), (0..1, true), (1.min(leads - 1)..leads, true)];
+            for (variant, (leads, windowed)) in variants.into_iter().enumerate() {
+                let inputs = record.inputs_of(leads, &peaks, windowed);
+                let beats = record.beats.iter().zip(inputs);
+                let known: Vec<(BeatClass, BeatInput)> =
+                    beats.filter_map(|(beat, input)| Some((beat.class, input?))).collect();
+                for class in BeatClass::ALL {
+                    let of_class: Vec<&BeatInput> = known
+                        .iter()
+                        .filter(|(own, _)| *own == class)
+                        .map(|(_, input)| input)
+                        .collect();
+                    let group = patient.groups.entry((is_made, variant, class)).or_default();
+                    group.count += of_class.len();
+                    group.drawn.extend(of_class.sample(&mut rng, ROWS_MAX).map(|i| (*i).clone()));
+                }
+                if !is_made && variant == 0 {
+                    patient.beats.extend(known);
+                }
             }
         }
     }
@@ -237,268 +289,197 @@ impl Dataset {
         &self,
         settings: &BeatSettings,
         resume: Option<&Path>,
-        progress: &mut dyn FnMut(FitProgress),
+        progress: &mut dyn FnMut(BeatProgress),
     ) -> Result<(Draft, Confusion), TrainError> {
         let patients = self.patients.len();
         if patients < settings.folds {
             return Err(TrainError::TooFew { patients, folds: settings.folds });
         }
         let fold_of = folds(patients, settings.folds, settings.seed);
-        let fingerprint = self.fingerprint(settings);
-        let mut members = Vec::new();
+        let mut members = self.grow(settings, &fold_of, resume, progress)?;
+        self.choose_thresholds(&mut members, &fold_of, settings);
         let mut confusion = Confusion::new(&BeatClass::NAMES);
-        for fold in 0..settings.folds {
-            let (unseen, seen): (Vec<usize>, Vec<usize>) =
-                (0..patients).partition(|patient| fold_of[*patient] == fold);
-            let run = Run {
-                seed: settings.seed,
-                stage: fold,
-                stages: settings.folds,
-                epochs: settings.epochs,
-                learning_rate: settings.learning_rate,
-                weight_decay: settings.weight_decay,
-                fingerprint: &fingerprint,
-                resume,
-            };
-            let member = self.member(&run, &seen, settings, progress)?;
-            let network = Network::learned(&member)?;
-            for patient in unseen {
-                self.patients[patient].ask(&network, &mut confusion)?;
+        for (patient, fold) in self.patients.iter().zip(&fold_of) {
+            for (class, input) in &patient.beats {
+                let called = score(&probabilities(members[*fold].sums(input.numbers())));
+                let called = called.map_or(BeatClass::Q, |score| score.class);
+                confusion.add(class.index(), called.index());
             }
-            members.push(member);
         }
         if let Some(path) = resume {
-            forget(path, settings.folds)?;
+            for number in 0..settings.folds * SCORED.len() {
+                forget(&of_forest(path, number))?;
+            }
         }
         let lineage = self.patients.iter().zip(&fold_of).flat_map(|(patient, fold)| {
             patient.cases.iter().map(|case| (*case, u8::try_from(*fold).unwrap_or(u8::MAX)))
         });
-        let draft = self.draft(settings, members, Lineage::new(lineage), &confusion);
+        let draft = draft(Trained {
+            settings,
+            patients,
+            paced: self.paced,
+            members: members.iter().map(Scorer::tensors).collect::<Result<_, _>>()?,
+            thresholds: members.iter().map(|member| member.thresholds).collect(),
+            lineage: Lineage::new(lineage),
+            confusion: &confusion,
+        });
         Ok((draft, confusion))
     }
 
-    fn member(
+    /// The forests of each member, without thresholds.
+    fn grow(
         &self,
-        run: &Run,
-        seen: &[usize],
         settings: &BeatSettings,
-        progress: &mut dyn FnMut(FitProgress),
-    ) -> Result<BTreeMap<String, Tensor>, TrainError> {
-        let all: Vec<&Beat> = seen.iter().flat_map(|at| &self.patients[*at].beats).collect();
-        let mut groups = Vec::new();
-        let mut first = 0;
-        for patient in seen {
-            let beats = &self.patients[*patient].beats;
-            for class in BeatClass::ALL {
-                let usable = |at: &usize| {
-                    beats[*at].class == class && beats[*at].variants.iter().any(Option::is_some)
+        fold_of: &[usize],
+        resume: Option<&Path>,
+        progress: &mut dyn FnMut(BeatProgress),
+    ) -> Result<Vec<Scorer>, TrainError> {
+        let rows = Rows::new(&self.patients, settings);
+        let fingerprint = self.fingerprint(settings);
+        let of = settings.folds * SCORED.len() * settings.growth.trees;
+        let mut members = Vec::new();
+        for fold in 0..settings.folds {
+            let seen: Vec<usize> = (0..rows.patients.len())
+                .filter(|row| fold_of[rows.patients[*row]] != fold)
+                .collect();
+            let mut forests = [const { None }; 3];
+            for (at, class) in SCORED.into_iter().enumerate() {
+                let number = fold * SCORED.len() + at;
+                let path = resume.map(|path| of_forest(path, number));
+                let kept = path.as_deref().map(|path| restore(path, &fingerprint, NUMBERS));
+                let mut tell = |trees| {
+                    let trees = number * settings.growth.trees + trees;
+                    progress(BeatProgress::Grown { trees, of });
                 };
-                let of_class: Vec<usize> =
-                    (0..beats.len()).filter(usable).map(|at| first + at).collect();
-                groups.push((settings.beats_per_patient[class.index()], of_class));
+                let forest = match kept.transpose()?.flatten() {
+                    Some(forest) => forest,
+                    None => rows.grow(class, &seen, settings, number, &mut tell),
+                };
+                if let Some(path) = path {
+                    keep(&path, &forest, &fingerprint)?;
+                }
+                forests[at] = Some(forest);
             }
-            first += beats.len();
+            let forests = forests.map(Option::unwrap_or_default);
+            members.push(Scorer { forests, thresholds: [0.0; 3] });
         }
-        let plan = |_, rng: &mut ChaCha8Rng| {
-            let mut chosen = Vec::new();
-            for (most, of_class) in &groups {
-                chosen.extend(of_class.sample(rng, *most).copied());
+        Ok(members)
+    }
+
+    /// Gives each member the thresholds that are best on the patients of the other folds.
+    fn choose_thresholds(
+        &self,
+        members: &mut [Scorer],
+        fold_of: &[usize],
+        settings: &BeatSettings,
+    ) {
+        let mut judged: Vec<(usize, BeatClass, [f64; 3])> = Vec::new();
+        for (patient, fold) in self.patients.iter().zip(fold_of) {
+            for (class, input) in &patient.beats {
+                judged.push((*fold, *class, members[*fold].sums(input.numbers())));
             }
-            chosen.shuffle(rng);
-            chosen.chunks(settings.batch).map(<[usize]>::to_vec).collect()
-        };
-        let start = initial(&PARAMETERS, &mut random(settings.seed, run.stage, 0))?;
-        let loss = |parameters: &BTreeMap<String, Tensor>,
-                    chosen: &[usize],
-                    rng: &mut ChaCha8Rng| {
-            let inputs: Vec<BeatInput> =
-                chosen.iter().filter_map(|at| all[*at].draw(settings, rng)).collect();
-            let truth: Vec<u32> = chosen.iter().map(|at| all[*at].class.index() as u32).collect();
-            let truth = Tensor::from_vec(truth, (chosen.len(), 1), &Device::Cpu)?;
-            let mask = dropout(chosen.len(), settings.dropout, rng)?;
-            let scores =
-                Network::learned(parameters)?.forward(&Batch::new(&inputs)?, Some(&mask))?;
-            log_softmax(&scores)?.gather(&truth, 1)?.mean_all()?.neg()
-        };
-        let mut member = fit(run, start, plan, loss, progress)?;
-        if let Some(bias) = member.get_mut("output.bias") {
-            *bias = (&*bias + Tensor::new(&settings.class_bias, &Device::Cpu)?)?;
         }
-        Ok(member)
+        for (fold, member) in members.iter_mut().enumerate() {
+            for (at, class) in SCORED.into_iter().enumerate() {
+                let counts = |truth: BeatClass| {
+                    class != BeatClass::V || !matches!(truth, BeatClass::F | BeatClass::Q)
+                };
+                let others: Vec<(f64, bool)> = judged
+                    .iter()
+                    .filter(|(own, truth, _)| *own != fold && counts(*truth))
+                    .map(|(_, truth, sums)| (sums[at], *truth == class))
+                    .collect();
+                let least =
+                    if class == BeatClass::F { FUSION_THRESHOLD_MIN } else { -THRESHOLD_MAX };
+                member.thresholds[at] =
+                    threshold(others, settings.ppv_by_sensitivity[at]).clamp(least, THRESHOLD_MAX);
+            }
+        }
     }
 
     /// Settings and what was read, in one hash.
-    fn fingerprint(&self, settings: &BeatSettings) -> String {
+    fn fingerprint(&self, settings: &BeatSettings) -> Vec<u8> {
         let mut hash = Sha256::new();
-        hash.update(format!("{settings:?}"));
+        hash.update(format!("{settings:?} {}", numbers_name()));
         for patient in &self.patients {
             hash.update(format!("{:?}", patient.cases));
         }
-        hex::encode(hash.finalize())
-    }
-
-    fn draft(
-        &self,
-        settings: &BeatSettings,
-        members: Vec<BTreeMap<String, Tensor>>,
-        lineage: Lineage,
-        confusion: &Confusion,
-    ) -> Draft {
-        let evaluation =
-            "each patient's beats asked of the one member that was trained without the patient; \
-                          annotated R peaks, whole recordings as context, up to two leads"
-                .to_owned();
-        let [name, citation, licence] = settings.data.clone();
-        let data = TrainingData {
-            name,
-            citation,
-            licence,
-            cases: lineage.len() as u64,
-            note: format!("{} recordings of paced patients left out", self.paced),
-        };
-        let named = |at: usize| (BeatClass::NAMES[at].to_owned(), confusion.class(at));
-        let card = self.card(settings, &data, &evaluation, confusion);
-        Draft {
-            manifest: Manifest {
-                id: "ecg-beats".into(),
-                version: settings.version,
-                task: BEAT_TASK.into(),
-                title: "AAMI class of each heart beat of an ECG".into(),
-                date: settings.date.clone(),
-                members: settings.folds as u32,
-                inputs: input_specs(),
-                outputs: output_specs(),
-                weights: WeightsFile::default(),
-                data: vec![data],
-                training: TrainingRun {
-                    seed: settings.seed,
-                    epochs: settings.epochs,
-                    folds: settings.folds as u32,
-                    command: settings.command.clone(),
-                    settings: settings.named(),
-                },
-                metrics: Metrics {
-                    evaluation,
-                    values: confusion
-                        .accuracy()
-                        .map(|share| ("accuracy".to_owned(), share))
-                        .into_iter()
-                        .collect(),
-                    classes: (0..5).map(named).collect(),
-                    confusion: Some(confusion.counts().to_vec()),
-                },
-            },
-            members,
-            lineage,
-            card,
-        }
-    }
-
-    fn card(
-        &self,
-        settings: &BeatSettings,
-        data: &TrainingData,
-        evaluation: &str,
-        confusion: &Confusion,
-    ) -> String {
-        let TrainingData { name, citation, licence, cases, note } = data;
-        format!(
-            "## Use\n\nFor flags that a person looks at. Decision support, measured on the data below; not a certified medical device.\n\
-             Not for paced patients: none were in training. Class Q is nearly empty without them. Fusion beats (F)\n\
-             and supraventricular beats (S) are few and from few patients.\n\n\
-             ## Inputs\n\nOf one lead or two, and of as much context as there is (up to 150 s on both sides): 98 samples at 125 Hz around the beat and\n\
-             their difference from the patient's dominant beat, and numbers about rhythm\n({})\nand shape\n({}).\n\n\
-             ## Data\n\n{name}, {cases} recordings of {} patients; {note}. Licence: {licence}.\n{citation}\n\n\
-             ## Metrics\n\n{evaluation}.\n\n```text\n{confusion}\n```\n\n\
-             ## Training\n\nSeed {}, {} epochs, {} members. Settings:\n\n```text\n{:#?}\n```\n\nAgain:\n\n```\n{}\n```\n",
-            RHYTHM_NAMES.join("; "),
-            SHAPE_NAMES.join("; "),
-            self.patients.len(),
-            settings.seed,
-            settings.epochs,
-            settings.folds,
-            settings.named(),
-            settings.command,
-        )
+        hash.finalize().to_vec()
     }
 }
 
-impl BeatSettings {
-    fn named(&self) -> BTreeMap<String, String> {
-        [
-            ("batch", self.batch.to_string()),
-            ("learning_rate", self.learning_rate.to_string()),
-            ("weight_decay", self.weight_decay.to_string()),
-            ("beats_per_patient", format!("{:?}", self.beats_per_patient)),
-            ("class_bias", format!("{:?}", self.class_bias)),
-            ("dropout", self.dropout.to_string()),
-            ("numbers_noise", self.numbers_noise.to_string()),
-            ("noise", self.noise.to_string()),
-            ("gain", self.gain.to_string()),
-        ]
-        .map(|(name, value)| (name.to_owned(), value))
-        .into()
-    }
+/// The table that is learned from.
+struct Rows {
+    values: Vec<f32>,
+    classes: Vec<BeatClass>,
+    weights: Vec<f32>,
+    patients: Vec<usize>,
 }
 
-impl Patient {
-    /// Asks about every beat, with the whole recording as context.
-    fn ask(&self, network: &Network, confusion: &mut Confusion) -> candle_core::Result<()> {
-        let known: Vec<(BeatClass, BeatInput)> = self
-            .beats
-            .iter()
-            .filter_map(|beat| Some((beat.class, beat.variants[0].as_ref()?.input(0.0))))
-            .collect();
-        for chunk in known.chunks(64) {
-            let inputs: Vec<BeatInput> = chunk.iter().map(|(_, input)| input.clone()).collect();
-            let scores = network.forward(&Batch::new(&inputs)?, None)?.to_vec2::<f32>()?;
-            for ((class, _), row) in chunk.iter().zip(scores) {
-                let called = score(&row).map_or(BeatClass::Q, |score| score.class);
-                confusion.add(class.index(), called.index());
+impl Rows {
+    fn new(patients: &[Patient], settings: &BeatSettings) -> Self {
+        let mut rows = Self { values: vec![], classes: vec![], weights: vec![], patients: vec![] };
+        for (at, patient) in patients.iter().enumerate() {
+            for ((is_made, variant, class), group) in &patient.groups {
+                let most = match (is_made, class) {
+                    (false, class) => settings.beats_per_patient[class.index()],
+                    (true, BeatClass::N) => settings.made_per_patient[0],
+                    (true, BeatClass::S) => settings.made_per_patient[1],
+                    (true, _) => continue,
+                };
+                let all = most.min(group.count as f32) * VARIANTS[*variant];
+                for input in &group.drawn {
+                    rows.values.extend(input.numbers());
+                    rows.classes.push(*class);
+                    rows.weights.push(all / group.drawn.len() as f32);
+                    rows.patients.push(at);
+                }
             }
         }
-        Ok(())
+        rows
     }
-}
 
-impl Beat {
-    /// One of its variants, changed at random within what real recordings show.
-    fn draw(&self, settings: &BeatSettings, rng: &mut ChaCha8Rng) -> Option<BeatInput> {
-        let mut at = rng.random_range(0.0..VARIANTS.iter().sum());
-        let weight = |(segment, weight): (&Option<Segment>, f32)| {
-            segment.as_ref().map(|segment| (segment.clone(), weight))
+    fn grow(
+        &self,
+        class: BeatClass,
+        cases: &[usize],
+        settings: &BeatSettings,
+        number: usize,
+        progress: &mut dyn FnMut(usize),
+    ) -> Forest {
+        let positive: Vec<bool> = self.classes.iter().map(|own| *own == class).collect();
+        let table = Table {
+            values: &self.values,
+            features: NUMBERS,
+            positive: &positive,
+            weights: &self.weights,
+            groups: &self.patients,
         };
-        let there: Vec<(Segment, f32)> =
-            self.variants.iter().zip(VARIANTS).filter_map(weight).collect();
-        let chosen = there.iter().find(|(_, weight)| {
-            at -= weight;
-            at < 0.0
-        });
-        let (segment, _) = chosen.or_else(|| there.first())?;
-        let limit = MARGIN as f32;
-        let mut input = segment.input(rng.random_range(-limit..=limit));
-        let gain = 1.0 + settings.gain * rng.sample::<f32, _>(StandardNormal);
-        let noise = settings.noise * rng.random::<f32>();
-        for pair in input.waveform.chunks_exact_mut(2) {
-            let template = pair[0] - pair[1];
-            if pair[0] != 0.0 || template != 0.0 {
-                pair[0] = pair[0] * gain + noise * rng.sample::<f32, _>(StandardNormal);
-                pair[1] = pair[0] - template;
-            }
-        }
-        for number in &mut input.numbers {
-            *number += settings.numbers_noise * rng.sample::<f32, _>(StandardNormal);
-        }
-        Some(input)
+        grow(&table, cases, &settings.growth, &mut random(settings.seed, number, 0), progress)
     }
 }
 
-fn dropout(rows: usize, share: f32, rng: &mut ChaCha8Rng) -> candle_core::Result<Tensor> {
-    let kept = 1.0 / (1.0 - share);
-    let mask: Vec<f32> = (0..rows * MASK_WIDTH)
-        .map(|_| if rng.random::<f32>() < share { 0.0 } else { kept })
-        .collect();
-    Tensor::from_vec(mask, (rows, MASK_WIDTH), &Device::Cpu)
+/// The threshold with the best of the lesser of PPV and `ratio` × sensitivity, half way between two scores; 0 without a
+/// positive.
+fn threshold(mut scores: Vec<(f64, bool)>, ratio: f64) -> f64 {
+    scores.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let positives = scores.iter().filter(|(_, positive)| *positive).count() as f64;
+    let (mut hits, mut best, mut threshold) = (0.0, 0.0, 0.0);
+    for (at, (score, positive)) in scores.iter().enumerate() {
+        hits += f64::from(u8::from(*positive));
+        let reached = (hits / (at + 1) as f64).min(ratio * hits / positives);
+        let next = scores.get(at + 1).map_or(score - 1.0, |next| next.0);
+        if reached > best && next < *score {
+            (best, threshold) = (reached, 0.5 * (score + next));
+        }
+    }
+    threshold
+}
+
+fn of_forest(path: &Path, number: usize) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{number}"));
+    path.with_file_name(name)
 }
 
 #[cfg(test)]
@@ -538,38 +519,79 @@ mod tests {
     fn data() -> Dataset {
         let mut data = Dataset::default();
         for (name, period) in [("a", 190), ("b", 200), ("c", 220), ("d", 180)] {
-            data.add(&record(name, period), &[]);
+            data.add(&record(name, period), &settings());
         }
-        data.add(&AnnotatedRecord { is_paced: true, ..record("e", 210) }, &[]);
+        data.add(&AnnotatedRecord { is_paced: true, ..record("e", 210) }, &settings());
         data
     }
 
     fn settings() -> BeatSettings {
-        BeatSettings { epochs: 8, folds: 2, batch: 16, ..BeatSettings::default() }
+        let growth = Growth { trees: 20, learning_rate: 0.3, ..BeatSettings::default().growth };
+        BeatSettings { growth, folds: 2, ..BeatSettings::default() }
     }
 
     #[test]
     fn it_learns_and_what_it_writes_is_loaded() {
         let data = data();
-        let (draft, confusion) = data.train(&settings(), None, &mut |_| {}).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let resume = folder.path().join("resume.safetensors");
+        let (draft, confusion) = data.train(&settings(), Some(&resume), &mut |_| {}).unwrap();
         let v = confusion.class(BeatClass::V.index());
         assert!(v.cases > 30 && v.f1 > Some(0.9), "{confusion}");
-        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(folder.path().read_dir().unwrap().count(), 0, "nothing is left to resume from");
         draft.write(folder.path()).unwrap();
         let model = BeatModel::load(folder.path()).unwrap();
         assert_eq!((model.lineage().len(), model.members()), (4, 2));
         assert_eq!(model.manifest().data[0].note, "1 recordings of paced patients left out");
-        let beat = &data.patients[0].beats[20];
-        let input = beat.variants[0].as_ref().unwrap().input(0.0);
-        assert_eq!(model.classify(&[input]).unwrap()[0].class, beat.class);
+        let (class, input) = data.patients[0].beats[20].clone();
+        assert_eq!(model.classify(&[input]).unwrap()[0].class, class);
+    }
+
+    #[test]
+    fn a_training_that_was_broken_off_ends_with_the_same_bytes() {
+        let data = data();
+        let whole = data.train(&settings(), None, &mut |_| {}).unwrap().0.encode().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let resume = folder.path().join("resume");
+        // As if it had been broken off after the first forest.
+        let fold_of = folds(4, 2, settings().seed);
+        data.grow(&settings(), &fold_of, Some(&resume), &mut |_| {}).unwrap();
+        for number in 1..6 {
+            std::fs::remove_file(of_forest(&resume, number)).unwrap();
+        }
+        let mut grown = Vec::new();
+        let mut tell = |progress| match progress {
+            BeatProgress::Grown { trees, .. } => grown.push(trees),
+            BeatProgress::Read { .. } => {}
+        };
+        let (draft, _) = data.train(&settings(), Some(&resume), &mut tell).unwrap();
+        assert_eq!(draft.encode().unwrap(), whole);
+        assert_eq!((grown.first(), grown.len()), (Some(&21), 100), "the first forest was kept");
+        // Another training's forests are refused.
+        let other = BeatSettings { seed: 2, ..settings() };
+        data.grow(&settings(), &fold_of, Some(&resume), &mut |_| {}).unwrap();
+        let error = data.train(&other, Some(&resume), &mut |_| {}).unwrap_err();
+        assert!(matches!(error, TrainError::Keep(KeepError::Other { .. })), "{error}");
+    }
+
+    #[test]
+    fn at_the_threshold_ppv_and_sensitivity_stand_in_their_ratio() {
+        let scores = [(4.0, true), (3.0, true), (2.0, false), (1.0, true), (0.0, false)];
+        // Three called: PPV 2/3, sensitivity 2/3; four: 3/4 and 1.
+        assert_eq!(threshold(scores.into(), 1.0), 0.5);
+        // Two called: PPV 1, half of the sensitivity 1/3; four have half of it 1/2.
+        assert_eq!(threshold(scores.into(), 0.5), 0.5);
+        assert_eq!(threshold(vec![(1.0, true), (0.0, false)], 1.0), 0.5);
+        assert_eq!(threshold(vec![(1.0, false)], 1.0), 0.0);
     }
 
     #[test]
     fn recordings_of_one_patient_stay_together() {
         let mut data = Dataset::default();
-        let same = [vec!["a".to_owned(), "c".into()]];
+        let settings =
+            BeatSettings { same_patient: vec![vec!["a".into(), "c".into()]], ..settings() };
         for (name, period) in [("a", 190), ("b", 200), ("c", 220)] {
-            data.add(&record(name, period), &same);
+            data.add(&record(name, period), &settings);
         }
         let records: Vec<_> = data.patients.iter().map(|p| p.records.join(" ")).collect();
         assert_eq!(records, ["a c", "b"]);
@@ -579,13 +601,13 @@ mod tests {
     #[test]
     fn settings_out_of_bounds_are_refused() {
         let nowhere = Path::new("/nowhere");
-        let attempt = |settings: BeatSettings| {
-            train(nowhere, &settings, None, &mut |_, _| {}, &mut |_| {}).unwrap_err()
-        };
+        let attempt =
+            |settings: BeatSettings| train(nowhere, &settings, None, &mut |_| {}).unwrap_err();
+        let growth = settings().growth;
         for settings in [
-            BeatSettings { epochs: 0, ..settings() },
+            BeatSettings { growth: Growth { trees: 0, ..growth }, ..settings() },
             BeatSettings { folds: 1, ..settings() },
-            BeatSettings { learning_rate: f64::NAN, ..settings() },
+            BeatSettings { growth: Growth { learning_rate: f64::NAN, ..growth }, ..settings() },
         ] {
             let error = attempt(settings);
             assert!(matches!(error, TrainError::Setting(_)), "{error}");

@@ -18,8 +18,8 @@
 //! A recording is as long as it is: what was padded takes no part in the mean and the largest.
 
 use super::input::{FEATURES, WINDOW};
-use crate::beats::log_softmax;
 use crate::conv::{Stride, convolve, dense};
+use crate::training::log_softmax;
 use crate::trees::{Forest, ForestError};
 use candle_core::{DType, Tensor};
 use std::collections::BTreeMap;

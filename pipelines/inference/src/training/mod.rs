@@ -9,7 +9,7 @@ mod optimizer;
 pub use fit::{FitError, FitProgress, Run, fit, forget};
 pub(crate) use optimizer::AdamW;
 
-use candle_core::{Device, Tensor};
+use candle_core::{D, Device, Tensor};
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -58,4 +58,12 @@ pub fn initial(
             Ok(((*name).to_owned(), Tensor::from_vec(values, *shape, &Device::Cpu)?))
         })
         .collect()
+}
+
+/// Logarithms of the classes' probabilities.
+pub(crate) fn log_softmax(scores: &Tensor) -> candle_core::Result<Tensor> {
+    let largest = scores.max_keepdim(D::Minus1)?.detach();
+    let shifted = scores.broadcast_sub(&largest)?;
+    let sum = shifted.exp()?.sum_keepdim(D::Minus1)?;
+    shifted.broadcast_sub(&sum.log()?)
 }

@@ -12,7 +12,10 @@ mod bins;
 mod explain;
 mod forest;
 mod grow;
+mod kept;
 
 pub use explain::Shares;
 pub use forest::{Forest, ForestError, MAX_FEATURES, MAX_NODES_PER_TREE, MAX_TREES};
 pub use grow::{Growth, Table, grow};
+pub use kept::KeepError;
+pub(crate) use kept::{forget, keep, restore};
