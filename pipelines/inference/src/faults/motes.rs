@@ -179,4 +179,15 @@ mod tests {
         assert_eq!(plain.events, (2, 2));
         assert!(plain.readings.class(1).f1 < figures.readings.class(1).f1);
     }
+
+    #[test]
+    fn recorded_events_hold_the_bar() {
+        let data =
+            std::env::var_os("HAAR_DATA").expect("set HAAR_DATA to the recordings, see README");
+        let folder = std::path::PathBuf::from(data).join("suthaharan-wsn");
+        let tables = read(&super::super::streams::open(&folder).unwrap()).unwrap();
+        let figures = by_excursion(&tables);
+        assert!(figures.readings.class(1).f1 >= Some(0.9), "{}", figures.readings);
+        assert_eq!(figures.events.0, figures.events.1);
+    }
 }

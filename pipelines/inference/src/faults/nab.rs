@@ -356,4 +356,31 @@ mod tests {
         assert!(numbers[600] > 0.9 && numbers[599] < 0.7);
         assert_eq!(numbers.len(), 1_000);
     }
+
+    /// The score is NAB's: for series where our Gaussian raises the same alarms as its own did, it is what NAB's repository says.
+    #[test]
+    fn recorded_scores_are_those_of_nab() {
+        let data =
+            std::env::var_os("HAAR_DATA").expect("set HAAR_DATA to the recordings, see README");
+        let folder = std::path::PathBuf::from(data).join("nab");
+        let series =
+            haar_recordings::nab::read(&super::super::streams::open(&folder).unwrap()).unwrap();
+        assert!(published_of(&series).iter().all(|(_, score)| (-100.0..100.0).contains(score)));
+        // Where NAB's numbers, 1 - tail, round to its threshold of 1.0.
+        let threshold = 8.3 / 9.3;
+        for (name, published) in [
+            ("realAWSCloudwatch/ec2_cpu_utilization_c6585a.csv", -1.32),
+            ("realKnownCause/cpu_utilization_asg_misconfiguration.csv", -1.11),
+            ("realKnownCause/rogue_agent_key_hold.csv", -2.44),
+            ("realAWSCloudwatch/elb_request_count_8c0756.csv", -0.138),
+        ] {
+            let one = series.iter().find(|one| one.name == name).unwrap();
+            let points = points(one, &by_gaussian(one));
+            let found = at_threshold(&points, threshold) - windows(&points) as f64;
+            assert!((found - published).abs() < 1e-3, "{name}: {found} {published}");
+        }
+        let novelty: Vec<Vec<f64>> = series.iter().map(by_novelty).collect();
+        let found = score(&series, &novelty).score.unwrap();
+        assert!(found > 55.0, "{found}");
+    }
 }
