@@ -2,12 +2,17 @@
 //!
 //! Whatever of BIDMC, glucose, motes and the Numenta Anomaly Benchmark a folder holds is evaluated. A patient or mote that the model was trained on is
 //! judged by the one member that has not seen them, any other by the whole committee; which it is follows from the content.
-//! Each figure stands beside that of a baseline: rules written by hand, or for the benchmark a Gaussian over the last readings.
+//! Each figure stands beside that of a baseline: rules written by hand, a z-score, or for the benchmark a Gaussian over the last readings and what was published.
+//! Labelled events of motes and the benchmark are for detectors that are not trained ([`haar_inference::faults::excursion`], [`haar_inference::faults::novelty`]);
+//! the model's figures are beside them.
+
+mod page;
 
 use crate::failure::Failure;
 use haar_inference::faults::evaluate::{Cases, InjectedFigures, Judge, events, injected};
+use haar_inference::faults::motes::{self, MoteFigures};
 use haar_inference::faults::nab::{self, NabFigures};
-use haar_inference::faults::{FaultKind, FaultModel, streams};
+use haar_inference::faults::{FaultKind, FaultModel, WINDOW, streams};
 use haar_inference::statistics::{ClassMetrics, Confusion};
 use haar_recordings::corpus::Corpus;
 use haar_recordings::nab::{Series, read as read_nab};
@@ -16,6 +21,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Instant;
 
 /// Puts faults into sound streams and asks the model; asks about labelled series; compares with baselines.
 #[derive(Debug, clap::Args)]
@@ -35,6 +41,9 @@ pub(super) struct Args {
     /// Print one JSON object instead of tables; shares are fractions of 1.
     #[arg(long)]
     json: bool,
+    /// Write an HTML page with curves, and the surest false alarms and misses.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
 }
 
 /// Runs the task.
@@ -44,12 +53,15 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         None => FaultModel::builtin()?,
     };
     let corpus = streams::open(&args.data)?;
-    let summary = summary(&model, &corpus, args)?;
+    let (summary, figures) = summary(&model, &corpus, args)?;
     if summary.injected.is_none() && summary.nab.is_none() {
         return Err(Failure::usage(format!(
             "{} has no table of BIDMC numerics, glucose, motes or the Numenta Anomaly Benchmark",
             args.data.display()
         )));
+    }
+    if let Some(path) = &args.report {
+        super::report::write(path, &page::page(&summary, figures.as_ref()))?;
     }
     if args.json {
         println!("{}", serde_json::to_string(&summary)?);
@@ -71,7 +83,7 @@ pub(super) struct Summary {
     #[serde(skip_serializing_if = "Option::is_none")]
     injected: Option<Injected>,
     #[serde(rename = "suthaharan-wsn", skip_serializing_if = "Option::is_none")]
-    motes: Option<Compared<Events>>,
+    motes: Option<Motes>,
     #[serde(skip_serializing_if = "Option::is_none")]
     nab: Option<Nab>,
 }
@@ -83,11 +95,24 @@ struct Compared<T> {
 }
 
 #[derive(Serialize)]
+struct Motes {
+    definition: &'static str,
+    /// F1 by reading of the detector of excursions.
+    f1: Option<f64>,
+    excursions: Events,
+    z_score: Events,
+    model: Events,
+    rules: Events,
+}
+
+#[derive(Serialize)]
 struct Injected {
     definition: &'static str,
     /// Patients and motes judged by the member that had not seen them, and those that no member had seen.
     held_out: usize,
     unknown: usize,
+    /// Readings judged in a second by one thread, features, all members that were asked and the injection included.
+    readings_per_second: f64,
     #[serde(flatten)]
     by: Compared<Told>,
 }
@@ -99,6 +124,8 @@ struct Told {
     origins: BTreeMap<&'static str, Value>,
     /// Share found by magnitude in noises: below 8, below 16, from 16 on; with the number of windows.
     by_magnitude: BTreeMap<&'static str, Vec<(Option<f64>, u64)>>,
+    /// F1 of each kind by data set, windows.
+    f1_by_origin: BTreeMap<&'static str, BTreeMap<&'static str, Option<f64>>>,
     /// Share of windows without a fault that are called faulty.
     false_alarms: Option<f64>,
     #[serde(skip)]
@@ -111,16 +138,40 @@ struct Events {
     f1: Option<f64>,
     events: u64,
     events_found: u64,
+    /// Stretches called where nothing is labelled, where that was counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    false_events: Option<u64>,
+    /// By table, as the other tables chose them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    thresholds: Vec<f32>,
     #[serde(skip)]
     table: String,
+}
+
+impl From<MoteFigures> for Events {
+    fn from(figures: MoteFigures) -> Self {
+        Self {
+            readings: confusion(&figures.readings),
+            f1: figures.readings.class(1).f1,
+            events: figures.events.1,
+            events_found: figures.events.0,
+            false_events: Some(figures.false_events),
+            thresholds: figures.thresholds,
+            table: figures.readings.to_string(),
+        }
+    }
 }
 
 #[derive(Serialize)]
 struct Nab {
     definition: &'static str,
     series: usize,
-    model: NabPart,
+    novelty: NabPart,
     gaussian: NabPart,
+    model: NabPart,
+    readings_per_second: f64,
+    /// Published scores of the same series, each detector at the threshold that was best on all 58; empty where one of them is not NAB's.
+    published_these_series: BTreeMap<&'static str, f64>,
     /// Scores over all 58 series of the benchmark, by its own repository.
     published_all_series: BTreeMap<&'static str, f64>,
 }
@@ -134,10 +185,16 @@ struct NabPart {
 
 const INJECTED: &str = "windows of 128 readings, each of 8 kinds put into each (where it can show): \
     a window's kind is that of its heaviest segment; f1 is the mean of the seven faults by window";
+const MOTES: &str = "labelled events by reading, humidity and temperature of a mote together; excursions and z-score at \
+    the threshold that is best on the motes of the other tables; model and rules: any fault";
 const NAB: &str =
     "NAB 1.1, standard profile, normalised; online; one threshold for all series given";
 
-fn summary(model: &FaultModel, corpus: &Corpus, args: &Args) -> Result<Summary, Failure> {
+fn summary(
+    model: &FaultModel,
+    corpus: &Corpus,
+    args: &Args,
+) -> Result<(Summary, Option<InjectedFigures>), Failure> {
     let streams = streams::read(corpus)?;
     let series = read_nab(corpus)?;
     let mut summary = Summary {
@@ -150,12 +207,16 @@ fn summary(model: &FaultModel, corpus: &Corpus, args: &Args) -> Result<Summary, 
         motes: None,
         nab: None,
     };
-    let cases = Cases { seed: args.seed, windows_per_stream: args.windows };
+    let mut figures = None;
     if !streams.is_empty() {
+        let cases = Cases { seed: args.seed, windows_per_stream: args.windows };
         let bar = bar(2 * streams.len() as u64, "streams")?;
+        let begin = Instant::now();
         let ours = injected(&streams, cases, Judge::Model(model), &mut |at| {
             bar.set_position(at as u64);
         })?;
+        let readings = (ours.windows.cases() as usize * WINDOW) as f64;
+        let readings_per_second = readings / begin.elapsed().as_secs_f64();
         let rules = injected(&streams, cases, Judge::Rules, &mut |at| {
             bar.set_position((streams.len() + at) as u64);
         })?;
@@ -167,39 +228,74 @@ fn summary(model: &FaultModel, corpus: &Corpus, args: &Args) -> Result<Summary, 
             definition: INJECTED,
             held_out: ours.held_out,
             unknown: ours.unknown,
+            readings_per_second,
             by: Compared { model: Told::new(&ours), rules: Told::new(&rules) },
         });
+        figures = Some(ours);
     }
     if streams.iter().any(|stream| stream.events.contains(&true)) {
-        let told = |judge| -> Result<Events, Failure> {
-            let (readings, (events_found, events)) = events(&streams, judge)?;
-            let f1 = readings.class(1).f1;
-            let table = readings.to_string();
-            Ok(Events { readings: confusion(&readings), f1, events, events_found, table })
-        };
-        let (model, rules) = (told(Judge::Model(model))?, told(Judge::Rules)?);
-        summary.motes = Some(Compared { model, rules });
+        summary.motes = Some(labelled(model, corpus, &streams)?);
     }
     if !series.is_empty() {
         summary.nab = Some(benchmark(model, &series)?);
     }
-    Ok(summary)
+    Ok((summary, figures))
+}
+
+fn labelled(
+    model: &FaultModel,
+    corpus: &Corpus,
+    streams: &[streams::Stream],
+) -> Result<Motes, Failure> {
+    let told = |judge| -> Result<Events, Failure> {
+        let (readings, (events_found, events)) = events(streams, judge)?;
+        Ok(Events {
+            readings: confusion(&readings),
+            f1: readings.class(1).f1,
+            events,
+            events_found,
+            false_events: None,
+            thresholds: Vec::new(),
+            table: readings.to_string(),
+        })
+    };
+    let tables = motes::read(corpus)?;
+    let excursions = Events::from(motes::by_excursion(&tables));
+    Ok(Motes {
+        definition: MOTES,
+        f1: excursions.f1,
+        excursions,
+        z_score: motes::by_z_score(&tables).into(),
+        model: told(Judge::Model(model))?,
+        rules: told(Judge::Rules)?,
+    })
 }
 
 fn benchmark(model: &FaultModel, series: &[Series]) -> Result<Nab, Failure> {
-    let bar = bar(series.len() as u64, "series")?;
+    let bar = bar(2 * series.len() as u64, "series")?;
     let mut ours = Vec::with_capacity(series.len());
     for one in series {
         ours.push(nab::by_model(model, one)?);
         bar.inc(1);
     }
+    let begin = Instant::now();
+    let mut novelty = Vec::with_capacity(series.len());
+    for one in series {
+        novelty.push(nab::by_novelty(one));
+        bar.inc(1);
+    }
+    let readings: usize = series.iter().map(|one| one.readings.len()).sum();
+    let readings_per_second = readings as f64 / begin.elapsed().as_secs_f64();
     bar.finish_and_clear();
     let gaussian: Vec<Vec<f64>> = series.iter().map(nab::by_gaussian).collect();
     Ok(Nab {
         definition: NAB,
         series: series.len(),
-        model: NabPart::from(nab::score(series, &ours)),
+        novelty: NabPart::from(nab::score(series, &novelty)),
         gaussian: NabPart::from(nab::score(series, &gaussian)),
+        model: NabPart::from(nab::score(series, &ours)),
+        readings_per_second,
+        published_these_series: nab::published_of(series).into_iter().collect(),
         published_all_series: nab::PUBLISHED.into(),
     })
 }
@@ -229,6 +325,14 @@ impl Told {
                 .by_magnitude
                 .iter()
                 .map(|(kind, bins)| (kind.name(), bins.iter().map(share).collect()))
+                .collect(),
+            f1_by_origin: figures
+                .origins
+                .iter()
+                .map(|(origin, own)| {
+                    let f1 = classes(own).into_iter().map(|(name, class)| (name, class.f1));
+                    (origin.name(), f1.collect())
+                })
                 .collect(),
             false_alarms: sound.sensitivity.map(|share| 1.0 - share),
             table: figures.windows.to_string(),
@@ -268,35 +372,70 @@ fn print_tables(summary: &Summary) {
         );
         println!("{}\n\nRules:\n{}\n", injected.by.model.table, injected.by.rules.table);
         println!("mean F1 of the seven faults {}\n", percent(summary.f1));
+        print_origins(&injected.by.model.f1_by_origin);
+        println!("{:.0} readings/s on one thread\n", injected.readings_per_second);
     }
     if let Some(motes) = &summary.motes {
-        for (name, told) in [("model", &motes.model), ("rules", &motes.rules)] {
-            println!(
-                "Motes, {name}: {} of {} events\n{}\n",
-                told.events_found, told.events, told.table
-            );
-        }
+        print_motes(motes);
     }
     if let Some(nab) = &summary.nab {
-        let score = |part: &NabPart| part.score.map_or("–".into(), |score| format!("{score:.1}"));
-        println!(
-            "NAB, {} series: model {}, Gaussian {}",
-            nab.series,
-            score(&nab.model),
-            score(&nab.gaussian)
-        );
-        for (name, own) in &nab.model.series {
-            println!(
-                "  {name:<60} {own:>7.1} {:>7.1}",
-                nab.gaussian.series.get(name).unwrap_or(&0.0)
-            );
+        print_nab(nab);
+    }
+}
+
+/// F1 by kind and data set.
+fn print_origins(origins: &BTreeMap<&'static str, BTreeMap<&'static str, Option<f64>>>) {
+    for (origin, kinds) in origins {
+        let kind = |kind: FaultKind| {
+            let f1 = kinds.get(kind.name()).copied().flatten();
+            format!("{} {}", kind.name(), percent(f1))
+        };
+        println!("{origin}: {}", FaultKind::ALL.map(kind).join(", "));
+    }
+}
+
+fn print_motes(motes: &Motes) {
+    let told = [
+        ("excursions", &motes.excursions),
+        ("z-score", &motes.z_score),
+        ("model", &motes.model),
+        ("rules", &motes.rules),
+    ];
+    for (name, told) in told {
+        let wrong = told.false_events.map_or(String::new(), |count| format!(", {count} false"));
+        let (found, all) = (told.events_found, told.events);
+        let mut thresholds = String::new();
+        if !told.thresholds.is_empty() {
+            thresholds = format!(", thresholds by table {:?}", told.thresholds);
         }
-        let published: Vec<String> = nab
-            .published_all_series
-            .iter()
-            .map(|(name, score)| format!("{name} {score:.1}"))
-            .collect();
-        println!("published over all 58 series: {}", published.join(", "));
+        println!("Motes, {name}: {found} of {all} events{wrong}{thresholds}\n{}\n", told.table);
+    }
+}
+
+fn print_nab(nab: &Nab) {
+    println!("NAB, {} series, {:.0} readings/s of novelty", nab.series, nab.readings_per_second);
+    println!("  {:<58} novelty Gaussian   model", "");
+    let score = |part: Option<f64>| part.map_or("–".into(), |score| format!("{score:.1}"));
+    let row = |name: &str, own: [Option<f64>; 3]| {
+        let [novelty, gaussian, model] = own.map(score);
+        println!("  {name:<58} {novelty:>7} {gaussian:>8} {model:>7}");
+    };
+    for name in nab.novelty.series.keys() {
+        row(
+            name,
+            [&nab.novelty, &nab.gaussian, &nab.model].map(|part| part.series.get(name).copied()),
+        );
+    }
+    row("all", [&nab.novelty, &nab.gaussian, &nab.model].map(|part| part.score));
+    for (title, scores) in [
+        ("published, the same series (thresholds best on all 58)", &nab.published_these_series),
+        ("published, all 58 series", &nab.published_all_series),
+    ] {
+        let scores: Vec<String> =
+            scores.iter().map(|(name, score)| format!("{name} {score:.1}")).collect();
+        if !scores.is_empty() {
+            println!("{title}: {}", scores.join(", "));
+        }
     }
 }
 

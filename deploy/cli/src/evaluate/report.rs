@@ -40,6 +40,18 @@ pub(crate) enum Part {
     Calibration { title: String, calibration: Calibration },
     /// Pieces of waveform, at most [`MAX_STRIPS`], the worst first.
     Strips { title: String, strips: Vec<(String, Strip)> },
+    /// Pieces of a stream without a usual scale, at most [`MAX_STRIPS`], the worst first.
+    Traces { title: String, traces: Vec<(String, Trace)> },
+}
+
+/// Some readings of any stream.
+pub(super) struct Trace {
+    /// NaN where there is none.
+    pub(super) values: Vec<f32>,
+    /// What lies behind: which readings are labelled.
+    pub(super) labelled: Vec<bool>,
+    /// What is underlined: which readings were called.
+    pub(super) called: Vec<bool>,
 }
 
 impl Part {
@@ -148,6 +160,62 @@ fn draw(part: &Part) -> Markup {
             }
             @if strips.len() > MAX_STRIPS { p.note { (strips.len() - MAX_STRIPS) " more." } }
         },
+        Part::Traces { title, traces } => html! {
+            h2 { (title) }
+            @if traces.is_empty() { p.note { "None." } }
+            @else { p.note { "Shaded: labelled. Underlined: called." } }
+            div.vitals {
+                @for (caption, trace) in traces.iter().take(MAX_STRIPS) {
+                    figure { (draw_trace(trace)) figcaption { (caption) } }
+                }
+            }
+        },
+    }
+}
+
+/// Readings evenly apart, from the least to the greatest value.
+fn draw_trace(trace: &Trace) -> Markup {
+    let (width, height) = (SIDE + MARGIN, SIDE / 2.0);
+    let finite = trace.values.iter().copied().filter(|value| value.is_finite());
+    let (low, high) = finite.fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), value| {
+        (low.min(value), high.max(value))
+    });
+    let step = width / trace.values.len().max(1) as f64;
+    let span = f64::from(high - low).max(1e-9);
+    let mut path = String::new();
+    let mut pen = 'M';
+    for (at, value) in trace.values.iter().enumerate() {
+        if value.is_finite() {
+            let y = 6.0 + (1.0 - f64::from(value - low) / span) * (height - 22.0);
+            // Writing into a String has no failure.
+            let _ = write!(path, "{pen}{:.1} {y:.1}", (at as f64 + 0.5) * step);
+            pen = 'L';
+        } else {
+            pen = 'M';
+        }
+    }
+    let stretches = |flags: &[bool]| -> Vec<(f64, f64)> {
+        let mut begin = 0;
+        let mut found = Vec::new();
+        for stretch in flags.chunk_by(|a, b| a == b) {
+            if stretch[0] {
+                found.push((begin as f64 * step, stretch.len() as f64 * step));
+            }
+            begin += stretch.len();
+        }
+        found
+    };
+    html! {
+        svg viewBox=(format!("0 0 {width} {height}")) role="img" aria-label="values by reading" {
+            @for (x, wide) in stretches(&trace.labelled) {
+                rect x=(format!("{x:.1}")) y="0" width=(format!("{wide:.1}")) height=(height - 8.0) fill="var(--band)" {}
+            }
+            @for (x, wide) in stretches(&trace.called) {
+                rect x=(format!("{x:.1}")) y=(height - 6.0) width=(format!("{wide:.1}")) height="4" fill="var(--trace)" {}
+            }
+            path d=(path) fill="none" stroke="var(--trace)" stroke-width="1.5" {}
+        }
+        @if low.is_finite() { span.unit { (format!("{low} to {high}")) } }
     }
 }
 
@@ -241,6 +309,17 @@ mod tests {
                     title: "Calibration".into(),
                     calibration: calibration(&scores, &positive, 2).unwrap(),
                 },
+                Part::Traces {
+                    title: "Streams".into(),
+                    traces: vec![(
+                        "a stream".into(),
+                        Trace {
+                            values: vec![1.0, f32::NAN, 3.0],
+                            labelled: vec![false, true, true],
+                            called: vec![true, false, false],
+                        },
+                    )],
+                },
                 Part::Strips {
                     title: "Misses".into(),
                     strips: vec![(
@@ -252,7 +331,9 @@ mod tests {
         };
         let page = render(&report);
         assert!(page.contains("Beats &lt;of&gt; a test"));
-        for expected in ["called V", "area 0.7500", "Brier score", "a miss", "50 %"] {
+        for expected in
+            ["called V", "area 0.7500", "Brier score", "a miss", "50 %", "a stream", "1 to 3"]
+        {
             assert!(page.contains(expected), "{expected}");
         }
         let folder = tempfile::tempdir().unwrap();

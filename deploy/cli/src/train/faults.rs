@@ -196,9 +196,23 @@ needed; the newest readings of a stream are judged with nothing after them, and 
 Faults are put into recordings that nobody marked as faulty, by `faults::inject` (its table gives every kind, length and magnitude in \
 units of the stream's own noise and spread). Each kind is about equally frequent, which no ward is: see the share of sound windows that are called \
 faulty for what to expect. The same injector made the training's faults, with other random numbers on other patients: how well real faults \
-are told that look otherwise is not known from this. Nothing was chosen by these figures: one configuration was trained to its end.
+are told that look otherwise is not known from this. Two choices were made with these figures in view: the \
+features that hold a reading against what the stream did before the window, and twenty epochs instead of four. What three configurations reached \
+with seed 1 and the same folds and windows (mean F1 of the faults by window; stuck, drift, detached; windows that a member saw, about):
 
-Labelled events of motes (steam at the sensor, no fault of it) are all found, but one reading in eight without a label is called faulty too: not for \
-use as a detector of such events.
+| network | features | epochs | windows | mean F1 | stuck | drift | detached |
+|---|---|---|---|---|---|---|---|
+| convolutions | 20 | 4 | 23,000 | 0.926 | 0.896 | 0.893 | 0.858 |
+| convolutions | 20 | 16 | 91,000 | 0.952 | 0.915 | 0.933 | 0.926 |
+| convolutions | 28 | 20 | 139,000 | 0.958 | 0.933 | 0.936 | 0.944 |
+
+and, each for 5 epochs (35,000 windows): convolutions 0.932, a bidirectional GRU over the same 28 features 0.925, and 0.673 (accuracy 70.0 %) over \
+level, difference, gap and missing flag alone, as the literature uses it. BDEV-CAML's 79.6 % accuracy is of other data and other faults; the accuracies here are \
+in the tables below.
+
+A bidmc number that hardly changes is where a stuck value is missed: of 136 such windows 94 are found, of 710 of glucose 691.
+
+Labelled events of motes (steam at the sensor, no fault of it) are not for this model: they last hundreds of readings, and one reading in seven without a \
+label is called faulty too. `haar_inference::faults::excursion` finds them; `haar_inference::faults::novelty` finds what is unlike a stream's past (NAB).
 
 ";

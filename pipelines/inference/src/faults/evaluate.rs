@@ -55,10 +55,40 @@ pub struct InjectedFigures {
     pub origins: BTreeMap<Origin, Confusion>,
     /// Found and all windows of spike and noise by magnitude, in noises: below 8, below 16, and from 16 on.
     pub by_magnitude: BTreeMap<FaultKind, [(u64, u64); 3]>,
+    /// By window: the probability that something is wrong with the reading that is most surely wrong, and whether a fault was put in.
+    pub scores: (Vec<f64>, Vec<bool>),
+    /// By reading: the probability that something is wrong, and whether it is; every [`SCORED_EVERY`]th reading.
+    pub reading_scores: (Vec<f64>, Vec<bool>),
+    /// The surest windows called faulty without being so, and the surest called sound without being so; at most [`MISTAKES`] each, the surest first.
+    pub mistakes: [Vec<Mistake>; 2],
     /// Patients and motes judged by the one member that had not seen them.
     pub held_out: usize,
     /// Patients and motes that the model does not know.
     pub unknown: usize,
+}
+
+/// The most mistakes of each sort that are kept.
+pub const MISTAKES: usize = 12;
+/// Of so many readings one is kept for calibration.
+pub const SCORED_EVERY: usize = 16;
+
+/// A window that was judged wrongly.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Mistake {
+    /// Where the stream comes from.
+    pub origin: Origin,
+    /// What was put in.
+    pub truth: FaultKind,
+    /// What it was called.
+    pub called: FaultKind,
+    /// The probability that something is wrong.
+    pub wrong: f64,
+    /// Values, NaN where there is none.
+    pub values: Vec<f32>,
+    /// What is wrong with each.
+    pub labels: Vec<FaultKind>,
+    /// What each was called.
+    pub readings: Vec<FaultKind>,
 }
 
 impl InjectedFigures {
@@ -83,6 +113,9 @@ pub fn injected(
         readings: Confusion::new(&NAMES),
         origins: BTreeMap::new(),
         by_magnitude: BTreeMap::new(),
+        scores: Default::default(),
+        reading_scores: Default::default(),
+        mistakes: Default::default(),
         held_out: 0,
         unknown: 0,
     };
@@ -138,6 +171,7 @@ struct Case {
     kind: FaultKind,
     magnitude: f32,
     labels: Vec<FaultKind>,
+    values: Vec<f32>,
     features: Features,
 }
 
@@ -159,8 +193,10 @@ impl Cases {
                 let injected = inject(&sound, kind, stream.range, &mut random);
                 cases.extend(injected.and_then(|injected| {
                     let features = features(&injected.readings, stream.range)?;
-                    let labels = injected.labels[injected.labels.len() - features.rows..].to_vec();
-                    Some(Case { kind, magnitude: injected.magnitude, labels, features })
+                    let first = injected.labels.len() - features.rows;
+                    let labels = injected.labels[first..].to_vec();
+                    let values = injected.readings[first..].iter().map(|row| row.value).collect();
+                    Some(Case { kind, magnitude: injected.magnitude, labels, values, features })
                 }));
             }
         }
@@ -172,6 +208,8 @@ impl Cases {
 struct Verdict {
     window: FaultKind,
     readings: Vec<FaultKind>,
+    /// By reading: the probability that something is wrong; rules are sure.
+    wrong: Vec<f64>,
 }
 
 impl Judge<'_> {
@@ -181,7 +219,9 @@ impl Judge<'_> {
                 .iter()
                 .map(|window| {
                     let readings = rules::judge(window);
-                    Verdict { window: commonest(&readings), readings }
+                    let sure = |kind: &FaultKind| f64::from(u8::from(*kind != FaultKind::Sound));
+                    let wrong = readings.iter().map(sure).collect();
+                    Verdict { window: commonest(&readings), readings, wrong }
                 })
                 .collect()),
             Self::Model(model) => {
@@ -191,6 +231,7 @@ impl Judge<'_> {
                     Verdict {
                         window: heaviest(rows),
                         readings: rows.iter().map(likeliest).collect(),
+                        wrong: rows.iter().map(|row| 1.0 - f64::from(row[0])).collect(),
                     }
                 };
                 Ok(windows.iter().zip(judged).map(verdict).collect())
@@ -230,6 +271,14 @@ impl InjectedFigures {
         for (truth, called) in case.labels.iter().zip(&verdict.readings) {
             self.readings.add(truth.index(), called.index());
         }
+        let wrong = verdict.wrong.iter().copied().fold(0.0, f64::max);
+        self.scores.0.push(wrong);
+        self.scores.1.push(case.kind != FaultKind::Sound);
+        for (label, wrong) in case.labels.iter().zip(&verdict.wrong).step_by(SCORED_EVERY) {
+            self.reading_scores.0.push(*wrong);
+            self.reading_scores.1.push(*label != FaultKind::Sound);
+        }
+        self.keep_mistake(origin, case, verdict, wrong);
         if matches!(case.kind, FaultKind::Spike | FaultKind::Noise) {
             let bin =
                 if case.magnitude < 8.0 { 0 } else { usize::from(case.magnitude >= 16.0) + 1 };
@@ -237,6 +286,33 @@ impl InjectedFigures {
             *all += 1;
             *found += u64::from(verdict.window == case.kind);
         }
+    }
+}
+
+impl InjectedFigures {
+    fn keep_mistake(&mut self, origin: Origin, case: &Case, verdict: &Verdict, wrong: f64) {
+        let sort = match (case.kind, verdict.window) {
+            (FaultKind::Sound, called) if called != FaultKind::Sound => 0,
+            (kind, FaultKind::Sound) if kind != FaultKind::Sound => 1,
+            _ => return,
+        };
+        let surer = |own: &Mistake| if sort == 0 { own.wrong >= wrong } else { own.wrong <= wrong };
+        let kept = &mut self.mistakes[sort];
+        let at = kept.partition_point(surer);
+        if at == MISTAKES {
+            return;
+        }
+        kept.truncate(MISTAKES - 1);
+        let mistake = Mistake {
+            origin,
+            truth: case.kind,
+            called: verdict.window,
+            wrong,
+            values: case.values.clone(),
+            labels: case.labels.clone(),
+            readings: verdict.readings.clone(),
+        };
+        kept.insert(at, mistake);
     }
 }
 
@@ -298,6 +374,12 @@ mod tests {
         let spikes: u64 = figures.by_magnitude[&FaultKind::Spike].iter().map(|(_, all)| all).sum();
         assert_eq!(spikes, 5);
         assert!(figures.mean_f1() > Some(0.5), "{}", figures.windows);
+        assert_eq!(figures.scores.0.len(), 40);
+        let missed: u64 = (1..8).map(|kind| figures.windows.counts()[kind][0]).sum();
+        let [alarms, misses] = &figures.mistakes;
+        assert_eq!(misses.len() as u64, missed.min(MISTAKES as u64));
+        assert_eq!(alarms.len() as u64, 5 - figures.windows.counts()[0][0]);
+        assert!(misses.iter().all(|own| own.values.len() == own.labels.len()));
     }
 
     #[test]

@@ -7,9 +7,10 @@
 
 use super::{CONTEXT, Reading, Scale, WINDOW};
 use crate::statistics::upper_median;
+use std::ops::Range;
 
 /// Numbers for each reading.
-pub const FEATURES: usize = 20;
+pub const FEATURES: usize = 28;
 
 /// What they are called, in order.
 pub const NAMES: [&str; FEATURES] = [
@@ -33,6 +34,14 @@ pub const NAMES: [&str; FEATURES] = [
     "at_limit",
     "from_recent",
     "equal_share",
+    "run_excess",
+    "run_entry",
+    "run_exit",
+    "beyond",
+    "wander_before",
+    "wander_after",
+    "difference_own",
+    "bend_own",
 ];
 
 /// Readings to each side that tell roughness and losses.
@@ -41,6 +50,10 @@ const NEAR: usize = 8;
 const SIDE: usize = 12;
 /// Readings before that tell the recent level.
 const RECENT: usize = 64;
+/// Readings over which a stream's usual way is taken.
+const WAY: usize = 32;
+/// Fewest values before the window for it to be compared with them alone; else all are taken.
+const MIN_BEFORE: usize = 64;
 
 /// A window as the network sees it.
 #[derive(Clone, PartialEq, Debug)]
@@ -55,8 +68,8 @@ pub struct Features {
 /// range of the unit, if known. `None` when there is no [`Scale`].
 pub fn features(readings: &[Reading], range: Option<(f32, f32)>) -> Option<Features> {
     let readings = &readings[readings.len().saturating_sub(CONTEXT)..];
-    let view = View::new(readings, range)?;
     let first = readings.len().saturating_sub(WINDOW);
+    let view = View::new(readings, range, first)?;
     let mut numbers = vec![0.0; WINDOW * FEATURES];
     for (row, at) in (first..readings.len()).enumerate() {
         let own = &mut numbers[row * FEATURES..(row + 1) * FEATURES];
@@ -84,14 +97,72 @@ struct View<'a> {
     finite: Vec<usize>,
     /// Where each reading stands among them; of one without a value, where the next stands.
     place: Vec<usize>,
-    /// By reading with a value: how many equal ones it stands among.
-    runs: Vec<usize>,
+    /// By reading with a value: the places of the equal ones that it stands among.
+    runs: Vec<Range<usize>>,
     /// The latest stamp before each reading.
     latest: Vec<f64>,
+    habits: Habits,
+}
+
+/// What the stream did before the window (or all of it, if that is too little), without a model of how values are distributed.
+struct Habits {
+    /// The two longest runs of equal values; the same twice where the window's own are not among them.
+    longest: [usize; 2],
+    /// Between these nearly all values lay.
+    low: f32,
+    high: f32,
+    /// Nearly all differences between neighbours, bends and ways over [`WAY`] were smaller.
+    difference: f32,
+    bend: f32,
+    way: f32,
+}
+
+impl Habits {
+    /// Of the values of a stream whose window begins at place `first`, and its runs.
+    fn new(values: &[f32], first: usize, runs: &[Range<usize>], scale: &Scale) -> Self {
+        let known = if first >= MIN_BEFORE { &values[..first] } else { values };
+        let mut longest = [0, 0];
+        let mut begin = 0;
+        while let Some(run) = runs.get(begin) {
+            // A run that goes on into the window may be the fault itself.
+            if run.end <= first || first < MIN_BEFORE {
+                longest = match run.len() {
+                    length if length > longest[0] => [length, longest[0]],
+                    length => [longest[0], longest[1].max(length)],
+                };
+            }
+            begin = run.end;
+        }
+        if first >= MIN_BEFORE {
+            longest[1] = longest[0];
+        }
+        let of = |lag: usize| known.windows(lag + 1).map(move |w| (w[lag] - w[0]).abs());
+        let bends = known.windows(3).map(|w| (w[1] - (w[0] + w[2]) / 2.0).abs());
+        Self {
+            longest,
+            low: quantile(known.to_vec(), 0.02),
+            high: quantile(known.to_vec(), 0.98),
+            difference: quantile(of(1).collect(), 0.98).max(scale.noise),
+            bend: quantile(bends.collect(), 0.98).max(scale.noise),
+            way: quantile(of(WAY).collect(), 0.9).max(scale.noise),
+        }
+    }
+
+    /// The longest run that is not the one asked about.
+    fn other_run(&self, run: &Range<usize>) -> usize {
+        if run.len() == self.longest[0] { self.longest[1] } else { self.longest[0] }
+    }
+}
+
+/// The value below which a share lies; 0 of nothing.
+fn quantile(mut values: Vec<f32>, share: f32) -> f32 {
+    let Some(last) = values.len().checked_sub(1) else { return 0.0 };
+    let at = (last as f32 * share).round() as usize;
+    *values.select_nth_unstable_by(at.min(last), f32::total_cmp).1
 }
 
 impl<'a> View<'a> {
-    fn new(readings: &'a [Reading], range: Option<(f32, f32)>) -> Option<Self> {
+    fn new(readings: &'a [Reading], range: Option<(f32, f32)>, first: usize) -> Option<Self> {
         let scale = Scale::of(readings)?;
         let (mut finite, mut place, mut latest) = (Vec::new(), Vec::new(), Vec::new());
         let mut newest = f64::NEG_INFINITY;
@@ -103,17 +174,20 @@ impl<'a> View<'a> {
                 finite.push(at);
             }
         }
-        let mut runs = vec![1; finite.len()];
+        let mut runs = vec![0..1; finite.len()];
         let mut begin = 0;
         for end in 1..=finite.len() {
             let differs =
                 end == finite.len() || readings[finite[end]].value != readings[finite[begin]].value;
             if differs {
-                runs[begin..end].fill(end - begin);
+                runs[begin..end].fill(begin..end);
                 begin = end;
             }
         }
-        Some(Self { readings, range, scale, finite, place, runs, latest })
+        let values: Vec<f32> = finite.iter().map(|at| readings[*at].value).collect();
+        let before = finite.partition_point(|at| *at < first);
+        let habits = Habits::new(&values, before, &runs, &scale);
+        Some(Self { readings, range, scale, finite, place, runs, latest, habits })
     }
 
     /// The values at places `from..to`, cut to what there is.
@@ -165,7 +239,7 @@ impl<'a> View<'a> {
         }
         let around = self.middle(place.saturating_sub(3), place + 4).unwrap_or(value);
         own[3] = squashed((value - around) / scale.noise);
-        let run = (self.runs[place] - 1) as f32;
+        let run = (self.runs[place].len() - 1) as f32;
         own[9] = run.ln_1p() / 3.0;
         own[10] = (run * -scale.equal_share.clamp(0.02, 0.98).ln()).ln_1p() / 3.0;
         own[11] = self.roughness(place);
@@ -190,6 +264,34 @@ impl<'a> View<'a> {
         if let Some(recent) = self.middle(place.saturating_sub(RECENT), place) {
             own[18] = squashed((value - recent) / scale.spread);
         }
+        self.against_habits(place, value, own);
+    }
+
+    fn against_habits(&self, place: usize, value: f32, own: &mut [f32]) {
+        let (scale, habits, run) = (&self.scale, &self.habits, &self.runs[place]);
+        let other = habits.other_run(run).max(1) as f32;
+        own[20] = (run.len() as f32 / other).ln() * 0.5;
+        let at = |place: usize| self.values(place, place + 1).next();
+        if let Some(entry) = run.start.checked_sub(1).and_then(at) {
+            own[21] = squashed((value - entry) / scale.noise);
+        }
+        if let Some(exit) = at(run.end) {
+            own[22] = squashed((exit - value) / scale.noise);
+        }
+        let beyond = (value - habits.high).max(0.0) + (value - habits.low).min(0.0);
+        own[23] = squashed(beyond / scale.spread);
+        let middle = self.middle(place.saturating_sub(2), place + 3).unwrap_or(value);
+        let far = |at: usize| self.middle(at.saturating_sub(2), at + 3);
+        if let Some(before) = place.checked_sub(WAY).and_then(far) {
+            own[24] = squashed((middle - before) / habits.way);
+        }
+        if let Some(after) = far(place + WAY) {
+            own[25] = squashed((after - middle) / habits.way);
+        }
+        let before = place.checked_sub(1).and_then(at).unwrap_or(value);
+        let after = at(place + 1).unwrap_or(value);
+        own[26] = squashed((value - before) / habits.difference);
+        own[27] = squashed((value - (before + after) / 2.0) / habits.bend);
     }
 
     /// How much neighbours nearby differ, the two largest differences left out, as the logarithm of its ratio to the

@@ -7,7 +7,11 @@
 //! - [`inject`]: puts documented faults into sound readings, from a seed. Training, evaluation and other tests use it.
 //! - [`features`]: what the network sees of each reading.
 //! - [`FaultModel`]: probabilities of each fault for each reading, segments, attribution.
-//! - [`rules`]: the rule-based baseline. [`nab`]: the benchmark's score and detectors for it. [`evaluate`]: figures.
+//! - [`rules`]: the rule-based baseline. [`evaluate`]: figures.
+//!
+//! What lasts longer than a window, or is only unusual, is for two detectors that are not trained and see one reading at a time:
+//! - [`excursion`]: streams that leave their own level at once and come back. [`motes`]: figures on labelled events.
+//! - [`novelty`]: how unlike its past a stream is. [`nab`]: the benchmark's score, and other detectors for it.
 //!
 //! # A window
 //! [`WINDOW`] readings are judged together, both directions in time, in the light of at most [`CONTEXT`] readings up to the
@@ -23,11 +27,14 @@
 //! (a fast rise, a pause) may be called a fault.
 
 pub mod evaluate;
+pub mod excursion;
 pub mod features;
 pub mod inject;
 mod model;
+pub mod motes;
 pub mod nab;
 mod network;
+pub mod novelty;
 pub mod rules;
 mod scale;
 pub mod streams;

@@ -55,12 +55,12 @@ impl Default for TrainFaultsSettings {
     fn default() -> Self {
         Self {
             seed: 1,
-            epochs: 4,
+            epochs: 20,
             members: 3,
             architecture: Architecture::Convolutions,
             batch: 32,
             learning_rate: 3e-3,
-            windows: [24, 12, 100],
+            windows: [48, 12, 60],
         }
     }
 }
@@ -346,7 +346,7 @@ mod tests {
     #[test]
     fn it_learns_on_waves_it_has_not_seen() {
         let settings = TrainFaultsSettings {
-            epochs: 8,
+            epochs: 12,
             members: 2,
             batch: 16,
             windows: [80, 0, 0],
