@@ -174,11 +174,15 @@ fn lines(registry: Option<&Path>) -> Result<Vec<Line>, Failure> {
     Ok(lines)
 }
 
+/// Built-in models that no pipeline asks: they are for `haar evaluate` and for programs.
+const OFFLINE: [&str; 2] = ["device-faults", "sepsis"];
+
 /// What a model is doing, in a word.
 fn state(line: &Line, history: Option<&History>) -> &'static str {
     let now = history.map_or_else(Deployment::default, |history| history.now(&line.reference.id));
     let named = Some(&line.reference);
     match (&now.live, &now.shadow) {
+        (None, _) if line.built_in && OFFLINE.contains(&line.reference.id.as_str()) => "offline",
         (None, _) if line.built_in => "live",
         (live, _) if live.as_ref() == named => "live",
         (_, shadow) if shadow.as_ref() == named => "shadow",
@@ -392,7 +396,9 @@ mod tests {
         let lines = lines(Some(folder.path())).unwrap();
         assert_eq!(lines.len(), BUILTIN.len());
         for line in &lines {
-            assert_eq!(state(line, None), "live");
+            let wanted =
+                if OFFLINE.contains(&line.reference.id.as_str()) { "offline" } else { "live" };
+            assert_eq!(state(line, None), wanted);
         }
         let error = find("no-such-model", None).err().unwrap();
         assert!(error.to_string().contains("haar model list"), "{error}");

@@ -45,7 +45,7 @@ pub(crate) enum Part {
 }
 
 /// Some readings of any stream.
-pub(super) struct Trace {
+pub(crate) struct Trace {
     /// NaN where there is none.
     pub(super) values: Vec<f32>,
     /// What lies behind: which readings are labelled.

@@ -33,6 +33,9 @@ pub(super) struct Args {
     /// Trees in each forest.
     #[arg(long, default_value_t = SepsisSettings::default().growth.trees)]
     trees: usize,
+    /// Folds of patients, and members of the committee. A forest is grown for each pair of folds.
+    #[arg(long, default_value_t = SepsisSettings::default().folds)]
+    folds: usize,
     /// The model's version, for the manifest.
     #[arg(long, default_value_t = 1)]
     model_version: u32,
@@ -49,6 +52,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let resume = args.out.join(RESUME);
     let mut settings = SepsisSettings { seed: args.seed, ..SepsisSettings::default() };
     settings.growth.trees = args.trees;
+    settings.folds = args.folds;
     let cases = read_cases(&args.data, &args.group)?;
     // Drawn on standard error, and only where that is a terminal.
     let bar = ProgressBar::new(0);
@@ -93,7 +97,8 @@ fn command(args: &Args) -> String {
     for group in &args.group {
         command.push_str(&format!(" --group {group}"));
     }
-    command.push_str(&format!(" --seed {} --trees {}", args.seed, args.trees));
+    command
+        .push_str(&format!(" --seed {} --trees {} --folds {}", args.seed, args.trees, args.folds));
     command
 }
 
