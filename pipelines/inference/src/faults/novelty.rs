@@ -3,7 +3,7 @@
 //! # Method
 //! Five numbers describe each reading: its value, up and down; how far it lies from what this time of day had on earlier days (the median of
 //! [`AROUND`] readings to each side, over as many days as are kept, at most [`DAYS`]); the mean of the last [`HOUR`] of these; and how far the shape of the last
-//! [`SHAPE`] readings, their mean taken off, lies from the [`NEAREST`] most similar ones of the past (as in KNN-CAD: Burnaev, Ishimtsev,
+//! [`SHAPE`] readings lies from the [`NEAREST`] most similar ones of the past (as in KNN-CAD: Burnaev, Ishimtsev,
 //! "Conformalized density- and distance-based anomaly detection in time-series data", 2016).
 //!
 //! Each number is held against its own past: by rank where it has been seen, beyond the [`TAIL`] largest share by a generalised Pareto
@@ -39,8 +39,8 @@ pub const NEAREST: usize = 5;
 pub const MEMORY: usize = 4_000;
 /// Share of the numbers that the tail is fitted to.
 pub const TAIL: f64 = 0.02;
-/// Decimal exponent of the odds from which on a number adds to the novelty.
-pub const RARE: f64 = 2.0;
+/// Decimal exponent of the odds from which on a number adds to the novelty: where the tail begins.
+pub const RARE: f64 = 1.7;
 /// Readings after a novelty in which only a greater one counts.
 pub const REST: u64 = 100;
 /// Fewest numbers of a kind before one is judged.
@@ -122,24 +122,21 @@ impl Novelty {
         Some((value - past[middle]).abs())
     }
 
-    /// The mean distance of the newest shape from its neighbours; shapes that overlap with it are not among them.
+    /// The mean distance of the newest shape from its neighbours; shapes that begin within [`SHAPE`] readings of overlapping with it are not among them, lest an
+    /// event be like its own beginning.
     fn off_known_shapes(&mut self) -> Option<f32> {
         let begin = self.values.len().checked_sub(SHAPE)?;
         let mut shape = [0.0; SHAPE];
         for (own, value) in shape.iter_mut().zip(self.values.range(begin..)) {
             *own = *value;
         }
-        let mean = shape.iter().sum::<f32>() / SHAPE as f32;
-        for own in &mut shape {
-            *own -= mean;
-        }
-        let known = self.shapes.len().saturating_sub(SHAPE);
+        let known = self.shapes.len().saturating_sub(2 * SHAPE);
         let mut squares: Vec<f32> = self
             .shapes
             .range(..known)
             .map(|past| past.iter().zip(&shape).map(|(a, b)| (a - b) * (a - b)).sum())
             .collect();
-        if self.shapes.len() == SHAPES + SHAPE {
+        if self.shapes.len() == SHAPES + 2 * SHAPE {
             self.shapes.pop_front();
         }
         self.shapes.push_back(shape);
