@@ -8,7 +8,11 @@ use std::ops::Range;
 
 /// Numbers about the rhythm further around.
 pub(super) const SURROUNDING_FEATURES: usize = SURROUNDING_NAMES.len();
-/// What they are.
+/// What they are, each clamped to ±5. `pre` is the interval before the beat, `post` or interval 1 the one after, interval -1 the one
+/// before `pre`, and so on; `wide` is the median of up to 16 intervals on each side, `far` are all of the context; a `long interval` is the
+/// one that four fifths are shorter than. Longer and shorter mean by 12 % or more, within 40 beats (where there is none,
+/// 40 and `pre` itself). A spread is the median |difference| of intervals between dominant beats from the next one, the next but one or the
+/// next but two, by their median; the least spread is the least of the three.
 pub const SURROUNDING_NAMES: [&str; 32] = [
     "4 ln(interval -4 / wide)",
     "4 ln(interval -3 / wide)",
@@ -44,14 +48,22 @@ pub const SURROUNDING_NAMES: [&str; 32] = [
     "4 ln(longest of five before / wide)",
 ];
 
+/// Intervals on each side that are around.
 const WIDE: usize = 16;
+/// Beats on each side among which the ends of a run are looked for.
 const RUN: usize = 40;
+/// By how much an interval at a run's end is longer.
 const LONGER: f32 = 1.12;
+/// Share of intervals that are shorter than a long one.
 const LONG: f32 = 0.8;
+/// Part of the median from which on intervals differ.
 const TENTH: f32 = 0.1;
+/// Intervals between dominant beats without which no spread is known.
+const CLEAN_MIN: usize = 4;
+/// Bound on every number.
 const CLAMP: f32 = 5.0;
 
-/// What a context has for all its beats.
+/// What is the same for all beats of a context.
 #[derive(Clone, Debug)]
 pub(super) struct Rhythm {
     long: f32,
@@ -166,7 +178,7 @@ fn spreads(
         })
         .collect();
     let mut known: Vec<f32> = clean.iter().flatten().copied().collect();
-    if known.len() < 4 {
+    if known.len() < CLEAN_MIN {
         return ([0.0; 3], 0.0);
     }
     let median = median_or_zero(&mut known).max(f32::MIN_POSITIVE);
