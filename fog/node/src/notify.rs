@@ -227,7 +227,9 @@ impl Roster {
         let told: BTreeSet<&str> =
             targets.iter().flat_map(|target| target.contacts.iter().map(String::as_str)).collect();
         let untold: Vec<&str> = contacts.difference(&told).copied().collect();
-        if !untold.is_empty() {
+        if targets.is_empty() {
+            tracing::info!("there is no [[notify]] target: alarms are shown by /v1/alarms alone");
+        } else if !untold.is_empty() {
             tracing::warn!(contacts = ?untold, "no [[notify]] target tells these contacts of the alarm policy");
         }
         let own = |target: &NotifyTarget| {

@@ -1,7 +1,8 @@
 //! What an alarm about the ECG was about: the seconds before it sounded.
 
 use haar_catalog::{Family, Pipeline};
-use haar_schema::Strip;
+use haar_schema::{Beat, Strip};
+use haar_signals::ecg::detect_r_peaks;
 
 use super::machine::{Episode, LAG_US};
 use super::recordings::Recording;
@@ -36,9 +37,12 @@ pub(super) fn first(
     let end_s = (sounded.micros() - LAG_US - BEGIN_US) as f64 / 1e6;
     let sample = |seconds: f64| ((seconds.max(0.0) * ecg.rate.hz()) as usize).min(ecg.mv.len());
     let shown = &ecg.mv[sample(end_s - STRIP_S)..sample(end_s)];
+    let mut strip = ecg_strip(shown, ecg.rate, &[]);
+    let beat = |peak: usize| Beat { sample: peak as u32, class: None };
+    strip.beats = detect_r_peaks(shown, ecg.rate).into_iter().map(beat).collect();
     Some(AlarmStrip {
         record: recording.name.clone(),
         caption: format!("{} at {end_s:.0} s: {}", recording.name, episode.kind.flag),
-        strip: ecg_strip(shown, ecg.rate, &[]),
+        strip,
     })
 }
