@@ -131,16 +131,14 @@ impl Registrar {
     }
 
     fn take_one(&self, now: Timestamp, note: &[u8]) -> Result<(Subject, u32), RefusedNote> {
+        let parameters = Parameters::open(note, &self.authorised)?;
         let mut ward = self.ward.write().unwrap_or_else(PoisonError::into_inner);
-        // Tried on a copy: a refusal must leave no trace.
-        let mut after = ward.clone();
-        let taken = after.take(note, &self.authorised)?;
-        if taken.effective < now {
-            return Err(RefusedNote::Past(taken.effective));
+        ward.check(&parameters)?;
+        if parameters.effective < now {
+            return Err(RefusedNote::Past(parameters.effective));
         }
-        let named = (taken.subject, taken.version);
-        *ward = after;
-        Ok(named)
+        let taken = ward.add(parameters)?;
+        Ok((taken.subject, taken.version))
     }
 }
 

@@ -131,6 +131,14 @@ impl Parameters {
         text
     }
 
+    /// The parameters in a note that one of the `authorised` verifier keys signed.
+    ///
+    /// # Errors
+    /// If it is no such note, or no authorised key signed it as it is.
+    pub fn open(note: &[u8], authorised: &[String]) -> Result<Self, ParameterError> {
+        Self::parse(&open(note, authorised)?)
+    }
+
     /// Reads [`Self::text`].
     ///
     /// # Errors
@@ -231,7 +239,7 @@ impl Ward {
         note: &[u8],
         authorised: &[String],
     ) -> Result<&Parameters, ParameterError> {
-        self.add(Parameters::parse(&open(note, authorised)?)?)
+        self.add(Parameters::open(note, authorised)?)
     }
 
     /// Takes again what was taken before, from wherever the caller has kept it: signatures are not looked at, since keys may
@@ -246,7 +254,22 @@ impl Ward {
         self.add(Parameters::parse(&text.ok_or(ParameterError::Malformed)?)?)
     }
 
-    fn add(&mut self, parameters: Parameters) -> Result<&Parameters, ParameterError> {
+    /// Takes parameters whose signature was checked by [`Parameters::open`].
+    ///
+    /// # Errors
+    /// Those of [`Self::check`]; nothing has changed then.
+    pub fn add(&mut self, parameters: Parameters) -> Result<&Parameters, ParameterError> {
+        self.check(&parameters)?;
+        let versions = self.versions.entry(parameters.subject).or_default();
+        versions.push(parameters);
+        Ok(&versions[versions.len() - 1])
+    }
+
+    /// Whether these could be taken next.
+    ///
+    /// # Errors
+    /// If they make no sense, are not the patient's next version, or hold from before the one before.
+    pub fn check(&self, parameters: &Parameters) -> Result<(), ParameterError> {
         parameters.check()?;
         let before = self.versions(parameters.subject);
         if before.len() >= MAX_VERSIONS {
@@ -259,9 +282,7 @@ impl Ward {
         if before.last().is_some_and(|last| last.effective > parameters.effective) {
             return Err(ParameterError::Effective);
         }
-        let versions = self.versions.entry(parameters.subject).or_default();
-        versions.push(parameters);
-        Ok(&versions[versions.len() - 1])
+        Ok(())
     }
 
     /// All versions of a patient's parameters, in order.

@@ -205,10 +205,13 @@ impl Pipeline {
             limits.decide(features, &mut decision);
         }
         for flag in &self.0.definition.flags {
-            if limits.as_ref().is_some_and(|limits| limits.replace(&flag.rule, features)) {
+            let outcome = flag.rule.outcome(features);
+            // Asked last: it costs more than the rule.
+            let is_replaced = |limits: &Limits<'_>| limits.replace(&flag.rule, features);
+            if outcome != Outcome::NotRaised && limits.as_ref().is_some_and(is_replaced) {
                 continue;
             }
-            match flag.rule.outcome(features) {
+            match outcome {
                 Outcome::NotRaised => {}
                 Outcome::Undetermined { missing } => {
                     decision.undetermined.push(Undetermined { flag: flag.name.clone(), missing });

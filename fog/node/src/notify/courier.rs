@@ -1,13 +1,13 @@
 //! The courier of one target: takes what is due from the outbox and brings it there.
 
 use super::message::Message;
-use super::outbox::{Key, Outbox, Outcome, Reason, Waiting};
+use super::outbox::{Outbox, Outcome, Reason, Waiting};
 use super::{Channel, SendError};
 use crate::alarms::Desk;
 use crate::commit::now;
 use crate::config::NotifyTarget;
 use haar_alarms::{Condition, RaisedFlag, Transition, Window};
-use haar_ledger::LeafKind;
+use haar_ledger::{LeafKind, ReadError};
 use haar_schema::{Priority, Timestamp};
 use haar_telemetry::{Counter, Gauge, Histogram, KeyValue, Metrics, names};
 use std::sync::Arc;
@@ -21,6 +21,8 @@ pub(crate) const FAILED_FLAG: &str = "notification-failed";
 pub(super) const FAILING_AFTER: Duration = Duration::from_secs(60);
 /// How often the site's alarm is told that it still holds.
 const STILL_FAILING: Duration = Duration::from_secs(60);
+/// How often the rows that wait are counted.
+const COUNT_EVERY: Duration = Duration::from_secs(5);
 /// Rows that are sent at once.
 const AT_ONCE: usize = 8;
 /// The first and the longest wait before a row, or a target that does not answer, is tried again.
@@ -40,6 +42,8 @@ pub(super) struct Courier {
     health: Health,
     /// Attempts in a row that nobody answered: the whole target waits.
     silent: u32,
+    /// When the rows were last counted.
+    counted: Option<Instant>,
     instruments: Instruments,
 }
 
@@ -90,6 +94,7 @@ impl Courier {
             desk,
             health: Health::default(),
             silent: 0,
+            counted: None,
             instruments: Instruments {
                 attempts: metrics.counter(&names::FOG_NOTICE_ATTEMPTS),
                 dead: metrics.counter(&names::FOG_NOTICES_DEAD),
@@ -130,7 +135,7 @@ impl Courier {
         let (outbox, target) = (self.outbox.clone(), self.target.clone());
         let (due, next) = blocking(move || outbox.due(&target, now(), most)).await?;
         if due.is_empty() {
-            self.instruments.waiting.record(0.0, std::slice::from_ref(&self.instruments.target));
+            self.count_waiting().await?;
             let until = next.map_or(SLEEP, |next| until(next).min(SLEEP));
             return Ok(until.max(Duration::from_millis(10)));
         }
@@ -148,13 +153,24 @@ impl Courier {
     }
 
     async fn attempt_one(&self, waiting: Waiting) -> Attempt {
-        let dead = |waiting: Waiting, reason| {
-            let attempts = waiting.attempts;
-            let outcome = Outcome::Dead { attempts, reason };
-            Attempt { waiting, outcome, answered: None, about_itself: false }
+        let not_asked = |waiting: Waiting, outcome| Attempt {
+            waiting,
+            outcome,
+            answered: None,
+            about_itself: false,
         };
-        let Some(step) = self.step(&waiting.key).await else {
-            return dead(waiting, Reason::Unreadable);
+        let attempts = waiting.attempts;
+        let step = match self.step(waiting.key.leaf).await {
+            Ok(Some(step)) => step,
+            Ok(None) => {
+                let reason = Reason::Unreadable;
+                return not_asked(waiting, Outcome::Dead { attempts, reason });
+            }
+            // That the log cannot be read now says nothing about the message: it waits.
+            Err(error) => {
+                tracing::error!(leaf = waiting.key.leaf, %error, "a step cannot be read from the log");
+                return not_asked(waiting, Outcome::Again { attempts, due: after(RETRY.1) });
+            }
         };
         let about_itself = step.subject.is_none() && step.flag == FAILED_FLAG;
         let shows_subject = self.channel.shows_subject();
@@ -183,14 +199,18 @@ impl Courier {
         Attempt { waiting, outcome, answered: Some(answered), about_itself }
     }
 
-    /// The step behind a row; none if the leaf is something else.
-    async fn step(&self, key: &Key) -> Option<Transition> {
-        let (outbox, leaf) = (self.outbox.clone(), key.leaf);
-        let record = tokio::task::spawn_blocking(move || outbox.record(leaf)).await.ok()?.ok()?;
-        if record.kind != LeafKind::AlarmTransition {
-            return None;
-        }
-        Transition::from_json(&record.body).ok()
+    /// The step at a leaf; none if the leaf is something else.
+    async fn step(&self, leaf: u64) -> Result<Option<Transition>, ReadError> {
+        let outbox = self.outbox.clone();
+        let read = tokio::task::spawn_blocking(move || outbox.record(leaf)).await;
+        let record = match read {
+            Ok(Ok(record)) => record,
+            Ok(Err(ReadError::NoSuchLeaf { .. })) => return Ok(None),
+            Ok(Err(error)) => return Err(error),
+            Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+        };
+        let is_step = record.kind == LeafKind::AlarmTransition;
+        Ok(is_step.then(|| Transition::from_json(&record.body).ok()).flatten())
     }
 
     fn count(&self, sent: &Result<(), SendError>, took: Duration) {
@@ -209,7 +229,12 @@ impl Courier {
         self.instruments.latency.record(took.as_secs_f64(), &labels[..2]);
     }
 
-    async fn count_waiting(&self) -> Result<(), redb::Error> {
+    /// Says how many wait, now and then: counting looks at every row.
+    async fn count_waiting(&mut self) -> Result<(), redb::Error> {
+        if self.counted.is_some_and(|counted| counted.elapsed() < COUNT_EVERY) {
+            return Ok(());
+        }
+        self.counted = Some(Instant::now());
         let (outbox, target) = (self.outbox.clone(), self.target.clone());
         let waiting = blocking(move || outbox.waiting(&target)).await?;
         let labels = std::slice::from_ref(&self.instruments.target);

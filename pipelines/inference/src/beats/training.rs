@@ -23,13 +23,13 @@ use super::{BeatClass, BeatInput};
 use crate::package::{Draft, Lineage};
 use crate::statistics::Confusion;
 use crate::training::{folds, random};
-use crate::trees::{Forest, Growth, KeepError, Table, forget, grow, keep, restore};
+use crate::trees::{Forest, Growth, KeepError, Table, forget, grow, keep, numbered, restore};
 use haar_recordings::corpus::CaseId;
 use haar_recordings::wfdb::{FindError, find_records};
 use rand::seq::IndexedRandom;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// What a beat counts as it is met: whole recording with all leads, window of the first, of the second lead.
 const VARIANTS: [f32; 3] = [0.6, 0.25, 0.15];
@@ -308,7 +308,7 @@ impl Dataset {
         }
         if let Some(path) = resume {
             for number in 0..settings.folds * SCORED.len() {
-                forget(&of_forest(path, number))?;
+                forget(&numbered(path, number))?;
             }
         }
         let lineage = self.patients.iter().zip(&fold_of).flat_map(|(patient, fold)| {
@@ -345,7 +345,7 @@ impl Dataset {
             let mut forests = [const { None }; 3];
             for (at, class) in SCORED.into_iter().enumerate() {
                 let number = fold * SCORED.len() + at;
-                let path = resume.map(|path| of_forest(path, number));
+                let path = resume.map(|path| numbered(path, number));
                 let kept = path.as_deref().map(|path| restore(path, &fingerprint, NUMBERS));
                 let mut tell = |trees| {
                     let trees = number * settings.growth.trees + trees;
@@ -476,145 +476,5 @@ fn threshold(mut scores: Vec<(f64, bool)>, ratio: f64) -> f64 {
     threshold
 }
 
-fn of_forest(path: &Path, number: usize) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{number}"));
-    path.with_file_name(name)
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::beats::BeatModel;
-    use crate::beats::recordings::LabelledBeat;
-    use haar_schema::SampleRate;
-
-    /// A patient with a ventricular beat (early, broad) after every seventh.
-    fn record(name: &str, period: usize) -> AnnotatedRecord {
-        let mut mv = vec![0.0_f32; 250 * 60];
-        let mut beats = Vec::new();
-        let mut at = period;
-        while at + 2 * period < mv.len() {
-            let ventricular = beats.len() % 7 == 6;
-            let sample = if ventricular { at - period / 3 } else { at };
-            let width = if ventricular { 12.0 } else { 4.0 };
-            for (place, value) in mv.iter_mut().enumerate() {
-                let away = (place as f32 - sample as f32) / width;
-                *value += (-away * away).exp();
-            }
-            let class = if ventricular { BeatClass::V } else { BeatClass::N };
-            beats.push(LabelledBeat { sample, class });
-            at += period;
-        }
-        AnnotatedRecord {
-            name: name.into(),
-            case: CaseId(period as u64),
-            rate: SampleRate::from_hz(250).unwrap(),
-            leads: vec![mv],
-            beats,
-            is_paced: false,
-        }
-    }
-
-    fn data() -> Dataset {
-        let mut data = Dataset::default();
-        for (name, period) in [("a", 190), ("b", 200), ("c", 220), ("d", 180)] {
-            data.add(&record(name, period), &settings());
-        }
-        data.add(&AnnotatedRecord { is_paced: true, ..record("e", 210) }, &settings());
-        data
-    }
-
-    fn settings() -> BeatSettings {
-        let growth = Growth { trees: 20, learning_rate: 0.3, ..BeatSettings::default().growth };
-        BeatSettings { growth, folds: 2, ..BeatSettings::default() }
-    }
-
-    #[test]
-    fn it_learns_and_what_it_writes_is_loaded() {
-        let data = data();
-        let folder = tempfile::tempdir().unwrap();
-        let resume = folder.path().join("resume.safetensors");
-        let (draft, confusion) = data.train(&settings(), Some(&resume), &mut |_| {}).unwrap();
-        let v = confusion.class(BeatClass::V.index());
-        assert!(v.cases > 30 && v.f1 > Some(0.9), "{confusion}");
-        assert_eq!(folder.path().read_dir().unwrap().count(), 0, "nothing is left to resume from");
-        draft.write(folder.path()).unwrap();
-        let model = BeatModel::load(folder.path()).unwrap();
-        assert_eq!((model.lineage().len(), model.members()), (4, 2));
-        assert_eq!(model.manifest().data[0].note, "1 recordings of paced patients left out");
-        let (class, input) = data.patients[0].beats[20].clone();
-        assert_eq!(model.classify(&[input]).unwrap()[0].class, class);
-    }
-
-    #[test]
-    fn a_training_that_was_broken_off_ends_with_the_same_bytes() {
-        let data = data();
-        let whole = data.train(&settings(), None, &mut |_| {}).unwrap().0.encode().unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let resume = folder.path().join("resume");
-        // As if it had been broken off after the first forest.
-        let fold_of = folds(4, 2, settings().seed);
-        data.grow(&settings(), &fold_of, Some(&resume), &mut |_| {}).unwrap();
-        for number in 1..6 {
-            std::fs::remove_file(of_forest(&resume, number)).unwrap();
-        }
-        let mut grown = Vec::new();
-        let mut tell = |progress| match progress {
-            BeatProgress::Grown { trees, .. } => grown.push(trees),
-            BeatProgress::Read { .. } => {}
-        };
-        let (draft, _) = data.train(&settings(), Some(&resume), &mut tell).unwrap();
-        assert_eq!(draft.encode().unwrap(), whole);
-        assert_eq!((grown.first(), grown.len()), (Some(&21), 100), "the first forest was kept");
-        // Another training's forests are refused.
-        let other = BeatSettings { seed: 2, ..settings() };
-        data.grow(&settings(), &fold_of, Some(&resume), &mut |_| {}).unwrap();
-        let error = data.train(&other, Some(&resume), &mut |_| {}).unwrap_err();
-        assert!(matches!(error, TrainError::Keep(KeepError::Other { .. })), "{error}");
-    }
-
-    #[test]
-    fn at_the_threshold_ppv_and_sensitivity_stand_in_their_ratio() {
-        let scores = [(4.0, true), (3.0, true), (2.0, false), (1.0, true), (0.0, false)];
-        // Three called: PPV 2/3, sensitivity 2/3; four: 3/4 and 1.
-        assert_eq!(threshold(scores.into(), 1.0), 0.5);
-        // Two called: PPV 1, half of the sensitivity 1/3; four have half of it 1/2.
-        assert_eq!(threshold(scores.into(), 0.5), 0.5);
-        assert_eq!(threshold(vec![(1.0, true), (0.0, false)], 1.0), 0.5);
-        assert_eq!(threshold(vec![(1.0, false)], 1.0), 0.0);
-    }
-
-    #[test]
-    fn recordings_of_one_patient_stay_together() {
-        let mut data = Dataset::default();
-        let settings =
-            BeatSettings { same_patient: vec![vec!["a".into(), "c".into()]], ..settings() };
-        for (name, period) in [("a", 190), ("b", 200), ("c", 220)] {
-            data.add(&record(name, period), &settings);
-        }
-        let records: Vec<_> = data.patients.iter().map(|p| p.records.join(" ")).collect();
-        assert_eq!(records, ["a c", "b"]);
-        assert_eq!(data.patients[0].cases.len(), 2);
-    }
-
-    #[test]
-    fn settings_out_of_bounds_are_refused() {
-        let nowhere = Path::new("/nowhere");
-        let attempt =
-            |settings: BeatSettings| train(nowhere, &settings, None, &mut |_| {}).unwrap_err();
-        let growth = settings().growth;
-        for settings in [
-            BeatSettings { growth: Growth { trees: 0, ..growth }, ..settings() },
-            BeatSettings { folds: 1, ..settings() },
-            BeatSettings { growth: Growth { learning_rate: f64::NAN, ..growth }, ..settings() },
-        ] {
-            let error = attempt(settings);
-            assert!(matches!(error, TrainError::Setting(_)), "{error}");
-        }
-        assert!(matches!(attempt(settings()), TrainError::Find(_)));
-        let few = BeatSettings { folds: 5, ..settings() };
-        let error = data().train(&few, None, &mut |_| {}).unwrap_err();
-        assert!(matches!(error, TrainError::TooFew { patients: 4, folds: 5 }), "{error}");
-    }
-}
+mod tests;

@@ -1,8 +1,7 @@
 //! Training of the committee (see [`super`]).
 //!
 //! # Format
-//! With a path to resume from, each finished forest is kept beside it as `<path>.<number>`: the forest's tensors, and
-//! `fingerprint` (u8), the SHA-256 of data and settings. Written to a neighbour and renamed; deleted by [`Trained::forget`].
+//! With a path to resume from, each finished forest is kept beside it as `<path>.<number>`, until [`Trained::forget`].
 
 use super::evaluate::{Case, Evaluation, evaluate};
 use super::{
@@ -13,13 +12,12 @@ use crate::package::{
     WeightsFile, WriteError,
 };
 use crate::training::{folds, random};
-use crate::trees::{Forest, Growth, MAX_FEATURES, Table, grow};
-use candle_core::{Device, Tensor};
+use crate::trees::{
+    Forest, Growth, KeepError, MAX_FEATURES, Table, forget, grow, keep, numbered, restore,
+};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-
-const FINGERPRINT: &str = "fingerprint";
 
 /// How the model is trained.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -118,6 +116,16 @@ pub enum TrainError {
     },
 }
 
+impl From<KeepError> for TrainError {
+    fn from(error: KeepError) -> Self {
+        match error {
+            KeepError::File { path, source } => Self::File { path, source },
+            KeepError::Tensor(error) => Self::Tensor(error),
+            KeepError::Other { path } => Self::Resume { path },
+        }
+    }
+}
+
 /// A trained model and how good its members are on whom they have not seen.
 #[derive(Clone, Debug)]
 pub struct Trained {
@@ -178,13 +186,7 @@ impl Trained {
     /// If a file is there and cannot be deleted.
     pub fn forget(settings: &SepsisSettings, resume: &Path) -> Result<(), TrainError> {
         for number in 0..pairs(settings.folds).len() {
-            let path = of_pair(resume, number);
-            match std::fs::remove_file(&path) {
-                Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(TrainError::File { path, source });
-                }
-                _ => {}
-            }
+            forget(&numbered(resume, number))?;
         }
         Ok(())
     }
@@ -270,7 +272,7 @@ impl Pairs {
         let of = pairs.len() * settings.growth.trees;
         let mut forests = BTreeMap::new();
         for (number, (a, b)) in pairs.into_iter().enumerate() {
-            let path = resume.map(|path| of_pair(path, number));
+            let path = resume.map(|path| numbered(path, number));
             let before = number * settings.growth.trees;
             let kept = path.as_deref().map(|path| restore(path, fingerprint, rows.features));
             let forest = match kept.transpose()?.flatten() {
@@ -429,38 +431,4 @@ fn fingerprint(cases: &[&Case], settings: &SepsisSettings) -> Vec<u8> {
         digest.update(case.id.0.to_le_bytes());
     }
     digest.finalize().to_vec()
-}
-
-fn of_pair(path: &Path, number: usize) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{number}"));
-    path.with_file_name(name)
-}
-
-fn keep(path: &Path, forest: &Forest, fingerprint: &[u8]) -> Result<(), TrainError> {
-    let file = |source| TrainError::File { path: path.into(), source };
-    let mut tensors = forest.tensors()?;
-    tensors.insert(FINGERPRINT.into(), Tensor::new(fingerprint, &Device::Cpu)?);
-    let bytes = safetensors::serialize(&tensors, None).map_err(candle_core::Error::from)?;
-    let beside = path.with_extension("new");
-    std::fs::write(&beside, bytes).map_err(file)?;
-    std::fs::rename(&beside, path).map_err(file)
-}
-
-/// The forest that was kept, if there is one.
-fn restore(path: &Path, fingerprint: &[u8], features: usize) -> Result<Option<Forest>, TrainError> {
-    let bytes = match std::fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(TrainError::File { path: path.into(), source }),
-    };
-    let other = || TrainError::Resume { path: path.into() };
-    let tensors =
-        candle_core::safetensors::load_buffer(&bytes, &Device::Cpu).map_err(|_| other())?;
-    let mut tensors: BTreeMap<String, Tensor> = tensors.into_iter().collect();
-    let found = tensors.remove(FINGERPRINT).and_then(|tensor| tensor.to_vec1::<u8>().ok());
-    if found.as_deref() != Some(fingerprint) {
-        return Err(other());
-    }
-    Forest::take_from(&mut tensors, features).map(Some).map_err(|_| other())
 }

@@ -36,6 +36,13 @@ pub enum KeepError {
     },
 }
 
+/// Where the forest with this number is kept, beside `path`: `<path>.<number>`.
+pub(crate) fn numbered(path: &Path, number: usize) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{number}"));
+    path.with_file_name(name)
+}
+
 /// Writes a forest.
 ///
 /// # Errors

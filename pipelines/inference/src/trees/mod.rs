@@ -18,4 +18,4 @@ pub use explain::Shares;
 pub use forest::{Forest, ForestError, MAX_FEATURES, MAX_NODES_PER_TREE, MAX_TREES};
 pub use grow::{Growth, Table, grow};
 pub use kept::KeepError;
-pub(crate) use kept::{forget, keep, restore};
+pub(crate) use kept::{forget, keep, numbered, restore};
