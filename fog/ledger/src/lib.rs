@@ -12,6 +12,7 @@
 
 mod base64;
 mod checkpoint;
+mod entry;
 mod file;
 #[cfg(test)]
 mod fixtures;
@@ -27,6 +28,7 @@ mod tree;
 mod verify;
 
 pub use checkpoint::{CheckpointError, MAX_CHECKPOINT_BYTES, SignedCheckpoint};
+pub use entry::{Entry, EntryError, EntryId, EntryKind, MAX_ENTRY_BYTES, MAX_SIGNATURES};
 pub use file::{FileError, open_read_only};
 pub use fsck::{FsckError, MAX_PROBLEMS, Problem, Report, fsck};
 pub use identity::{
