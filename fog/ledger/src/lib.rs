@@ -12,6 +12,7 @@
 
 mod base64;
 mod checkpoint;
+mod cosignature;
 mod entry;
 mod file;
 #[cfg(test)]
@@ -19,6 +20,7 @@ mod fixtures;
 mod fsck;
 mod identity;
 mod leaf;
+mod policy;
 mod proof;
 mod resource;
 mod site_log;
@@ -26,8 +28,10 @@ mod snapshot;
 mod tables;
 mod tree;
 mod verify;
+mod witness;
 
-pub use checkpoint::{CheckpointError, MAX_CHECKPOINT_BYTES, SignedCheckpoint};
+pub use checkpoint::{CheckpointError, MAX_CHECKPOINT_BYTES, MAX_COSIGNED_BYTES, SignedCheckpoint};
+pub use cosignature::{CosignatureError, Cosigner, CosignerKey, CosignerKeyError};
 pub use entry::{Entry, EntryError, EntryId, EntryKind, MAX_ENTRY_BYTES, MAX_SIGNATURES};
 pub use file::{FileError, open_read_only};
 pub use fsck::{FsckError, MAX_PROBLEMS, Problem, Report, fsck};
@@ -38,9 +42,17 @@ pub use identity::{
 pub use leaf::{
     LEAF_BYTES, LEAF_VERSION, LeafKey, LeafKind, MAX_BODY_BYTES, Name, UnknownKind, leaf,
 };
+pub use policy::{
+    Cosigned, MAX_DEFINITIONS, MAX_POLICY_BYTES, Policy, PolicyError, PolicyLog, PolicySyntaxError,
+    PolicyWitness, Rule, usual_threshold,
+};
 pub use proof::{MAX_PROOF_BYTES, ProofError, ProofFile};
 pub use site_log::{AppendError, Appended, MAX_APPEND_RECORDS, OpenError, SiteLog};
 pub use snapshot::{MAX_FOUND, ReadError, Snapshot};
 pub use tables::{Damage, Record};
 pub use tree::MAX_LEAVES;
 pub use verify::{Trust, Verified, VerifyError, verify};
+pub use witness::{
+    AddCheckpoint, AddCheckpointError, Inconsistent, MAX_PROOF_LINES, MAX_REQUEST_BYTES,
+    MalformedRequest, Witness,
+};
