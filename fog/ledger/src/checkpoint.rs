@@ -137,6 +137,14 @@ impl Head {
         parse_cosigned(note.as_bytes()).map(|(head, _)| head)
     }
 
+    /// The note with the log's own signature lines only.
+    pub(crate) fn signed_by_log(&self, log: &VerifierKey) -> String {
+        let own = format!("— {} ", log.origin());
+        let (text, signatures) = self.note.split_at(self.text().len() + 1);
+        let lines = signatures.split_inclusive('\n').filter(|line| line.starts_with(&own));
+        std::iter::once(text).chain(lines.take(1)).collect()
+    }
+
     /// The text that is signed, with the line feed at its end.
     pub(crate) fn text(&self) -> &str {
         let end = self.note.rfind("\n\n").map_or(0, |end| end + 1);

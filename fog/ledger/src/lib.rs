@@ -12,6 +12,8 @@
 
 mod base64;
 mod checkpoint;
+pub mod client;
+pub mod consortium;
 mod cosignature;
 mod entry;
 mod file;
@@ -25,6 +27,7 @@ mod proof;
 mod resource;
 mod site_log;
 mod snapshot;
+pub mod store;
 mod tables;
 mod tree;
 mod verify;
