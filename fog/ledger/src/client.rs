@@ -6,6 +6,7 @@
 //! (RFC 8032), so whoever makes the same entry again makes the same bytes.
 
 use crate::entry::Entry;
+use crate::evidence::Evidence;
 use crate::proof::MAX_PROOF_BYTES;
 use reqwest::{Response, StatusCode};
 use serde::{Deserialize, Serialize};
@@ -86,7 +87,7 @@ pub struct Client {
 pub struct EvidencePage {
     /// What to ask for next.
     pub next: u64,
-    /// Each a text of its own.
+    /// Each a text that [`Evidence::parse`] reads.
     pub evidence: Vec<String>,
 }
 
@@ -157,6 +158,34 @@ impl Client {
             return Err(self.wrong(format!("a proof of {} bytes", bytes.len())));
         }
         String::from_utf8(bytes).map_err(|_| self.wrong("a proof that is no text".to_owned()))
+    }
+
+    /// What a witness or monitor has found since place `after`. Each piece has been checked.
+    ///
+    /// # Errors
+    /// See [`FetchError`]; one piece that proves nothing spoils the page.
+    pub async fn evidence(&self, after: u64) -> Result<(u64, Vec<Evidence>), FetchError> {
+        let bytes = self.get(&format!("/v1/evidence?after={after}")).await?;
+        let page: EvidencePage =
+            serde_json::from_slice(&bytes).map_err(|error| self.wrong(error.to_string()))?;
+        let mut found = Vec::with_capacity(page.evidence.len());
+        for text in page.evidence {
+            found.push(Evidence::parse(&text).map_err(|error| self.wrong(error.to_string()))?);
+        }
+        Ok((page.next, found))
+    }
+
+    /// Tells of evidence.
+    ///
+    /// # Errors
+    /// See [`FetchError`].
+    pub async fn tell(&self, evidence: &Evidence) -> Result<(), FetchError> {
+        let request = self.http.post(format!("{}/v1/evidence", self.url)).body(evidence.to_text());
+        let answer = request.send().await.map_err(|error| self.unreachable(error))?;
+        match answer.status() {
+            status if status.is_success() => Ok(()),
+            status => Err(self.wrong(status.to_string())),
+        }
     }
 
     /// Asks a witness for its cosignature (C2SP tlog-witness): its status and body.

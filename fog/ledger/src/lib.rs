@@ -16,15 +16,18 @@ pub mod client;
 pub mod consortium;
 mod cosignature;
 mod entry;
+pub mod evidence;
 mod file;
 #[cfg(test)]
 mod fixtures;
 mod fsck;
+pub mod governance;
 mod identity;
 mod leaf;
 mod policy;
 mod proof;
 mod resource;
+pub mod server;
 mod site_log;
 mod snapshot;
 pub mod store;

@@ -174,6 +174,14 @@ where
         })
     }
 
+    /// The root of the tree of `size` leaves.
+    pub(crate) fn root(self, size: u64) -> Result<Hash, E> {
+        tlog_tiles::tree_hash(size, &self).map_err(|_| {
+            let wrong = WrongTile { level: 0, index: size / TILE_WIDTH };
+            self.failure.take().unwrap_or_else(|| wrong.into())
+        })
+    }
+
     /// The consistency proof from the tree of `old` to that of `new` leaves, neither empty nor equal.
     pub(crate) fn prove_consistency(self, new: u64, old: u64) -> Result<Vec<Hash>, E> {
         tlog_tiles::prove_tree(new, old, &self).map_err(|_| {

@@ -176,6 +176,12 @@ impl Witness {
         &self.cosigner
     }
 
+    /// The origins of the logs that are watched.
+    pub fn origins(&self) -> Vec<String> {
+        let logs = self.logs.read().unwrap_or_else(PoisonError::into_inner);
+        logs.iter().map(|log| log.origin().to_owned()).collect()
+    }
+
     /// Watches one more log, or one more key of a log.
     pub fn watch(&self, log: VerifierKey) {
         let mut logs = self.logs.write().unwrap_or_else(PoisonError::into_inner);

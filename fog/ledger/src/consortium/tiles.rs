@@ -142,6 +142,26 @@ impl Tiles {
         self.meta(PUBLISHED)
     }
 
+    /// How large the log is that readers are given.
+    ///
+    /// # Errors
+    /// If the database fails or holds what is no checkpoint.
+    pub fn published_size(&self) -> Result<u64, TilesError> {
+        match self.published()? {
+            Some(note) => Ok(Head::open_stored(&note)?.size),
+            None => Ok(0),
+        }
+    }
+
+    /// The RFC 6962 root of the first `size` entries.
+    ///
+    /// # Errors
+    /// If there are fewer or a tile is missing.
+    pub fn root_at(&self, size: u64) -> Result<[u8; 32], TilesError> {
+        let stored = StoredTiles::new(|level, index| self.row(TILES, (level, index)));
+        Ok(stored.root(size)?.0)
+    }
+
     /// Gives readers this checkpoint, with its cosignatures, unless they have a larger one.
     ///
     /// # Errors
@@ -173,9 +193,17 @@ impl Tiles {
     /// # Errors
     /// If the database fails.
     pub fn find(&self, entry: &[u8]) -> Result<Option<u64>, TilesError> {
+        self.find_hash(&Sha256::digest(entry).into())
+    }
+
+    /// Where an entry is, by the SHA-256 of its bytes.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub fn find_hash(&self, hash: &[u8; 32]) -> Result<Option<u64>, TilesError> {
         let find = || -> Result<Option<u64>, redb::Error> {
             let table = self.db.begin_read()?.open_table(ENTRIES)?;
-            Ok(table.get(<[u8; 32]>::from(Sha256::digest(entry)))?.map(|index| index.value()))
+            Ok(table.get(*hash)?.map(|index| index.value()))
         };
         Ok(find()?)
     }
