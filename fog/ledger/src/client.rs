@@ -10,10 +10,58 @@ use crate::evidence::Evidence;
 use crate::proof::MAX_PROOF_BYTES;
 use reqwest::{Response, StatusCode};
 use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The longest answer that is read: a page of evidence.
 const MAX_ANSWER_BYTES: usize = 16 << 20;
+
+/// How long a server may take to answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Why there is no HTTPS client.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HttpError {
+    /// The file of authorities.
+    #[error("{path}: {problem}", path = .path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// TLS could not be set up.
+    #[error("the HTTPS client: {0}")]
+    Setup(String),
+}
+
+/// An HTTP client for [`Client`]: HTTP/1.1 with connections kept open, no redirects. `ca_file` names a PEM file
+/// of the only authorities that are trusted; without it the system's are.
+///
+/// # Errors
+/// If the file cannot be used.
+pub fn http(ca_file: Option<&Path>) -> Result<reqwest::Client, HttpError> {
+    install_provider();
+    let mut builder = reqwest::Client::builder()
+        .timeout(ANSWER_TIMEOUT)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .redirect(reqwest::redirect::Policy::none());
+    if let Some(path) = ca_file {
+        let wrong = |problem: String| HttpError::File { path: path.to_owned(), problem };
+        let pem = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
+        let authorities = reqwest::Certificate::from_pem_bundle(&pem)
+            .map_err(|error| wrong(error.to_string()))?;
+        builder = builder.tls_certs_only(authorities);
+    }
+    builder.build().map_err(|error| HttpError::Setup(error.to_string()))
+}
+
+/// The process's provider of cryptography; that there is one already is fine.
+pub(crate) fn install_provider() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
 
 /// How sure a submitter wants to be before it goes on.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]

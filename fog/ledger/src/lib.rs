@@ -24,6 +24,7 @@ mod fsck;
 pub mod governance;
 mod identity;
 mod leaf;
+mod plain_proof;
 mod policy;
 mod proof;
 mod resource;
@@ -48,6 +49,7 @@ pub use identity::{
 pub use leaf::{
     LEAF_BYTES, LEAF_VERSION, LeafKey, LeafKind, MAX_BODY_BYTES, Name, UnknownKind, leaf,
 };
+pub use plain_proof::{MAX_PLAIN_PROOF_BYTES, MalformedProof, PlainProof};
 pub use policy::{
     Cosigned, MAX_DEFINITIONS, MAX_POLICY_BYTES, Policy, PolicyError, PolicyLog, PolicySyntaxError,
     PolicyWitness, Rule, usual_threshold,

@@ -31,7 +31,7 @@ pub use gossip::MAX_KEPT;
 pub use routes::{MAX_BODY_BYTES, MAX_WAIT};
 pub use tls::TlsError;
 
-use crate::client::Client;
+use crate::client::{self, Client, HttpError};
 use crate::consortium::{Copy, Reader, SequenceError, Sequencer, Tiles, TilesError};
 use crate::cosignature::Cosigner;
 use crate::entry::{Entry, EntryError};
@@ -112,6 +112,9 @@ pub enum ServerError {
     /// Address or certificates.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The client for asking others.
+    #[error(transparent)]
+    Http(#[from] HttpError),
     /// The admin address.
     #[error(transparent)]
     Admin(#[from] AdminError),
@@ -155,7 +158,7 @@ pub async fn start(
         .map_err(|error| ServerError::File { path: config.data_dir.clone(), error })?;
     let path = config.data_dir.join(DATABASE_FILE);
     let db = Arc::new(Database::create(path).map_err(redb::Error::from)?);
-    let http = tls::client(config.http.ca_file.as_deref())?;
+    let http = client::http(config.http.ca_file.as_deref())?;
     let door = tls::Door::open(&config.http).await?;
     let admin = Admin::bind(config.admin.listen).await?;
     let (addr, admin_addr) = (door.addr(), admin.local_addr());

@@ -245,6 +245,7 @@ impl Parts {
             },
             dataflow: haar_fog::DataflowConfig { workers: args.workers, ..Default::default() },
             log: haar_fog::LogConfig { origin: ORIGIN.to_owned(), key_file: None },
+            consortium: None,
             admin: haar_fog::AdminConfig { listen: loopback },
             telemetry: haar_fog::TelemetryConfig::default(),
         };

@@ -22,6 +22,7 @@ use crate::client::{EvidencePage, Level, Placed};
 use crate::consortium::{CopyError, Tiles, TilesError};
 use crate::entry::{Entry, MAX_ENTRY_BYTES};
 use crate::evidence::{Evidence, EvidenceKind};
+use crate::plain_proof::PlainProof;
 use crate::witness::{AddCheckpoint, AddCheckpointError, MAX_REQUEST_BYTES, Witness};
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
@@ -31,7 +32,6 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
-use std::fmt::Write;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -168,21 +168,15 @@ async fn proof(State(tiles): State<Tiles>, Query(which): Query<Which>) -> Respon
     }
 }
 
-/// A tlog-proof without extra data; `None` if the published checkpoint does not contain the entry.
+/// The proof of an entry; `None` if the published checkpoint does not contain the entry.
 fn plain_proof(tiles: &Tiles, index: u64) -> Result<Option<String>, TilesError> {
     let Some(note) = tiles.published()? else { return Ok(None) };
     let size = tiles.published_size()?;
     if index >= size {
         return Ok(None);
     }
-    let mut text = format!("c2sp.org/tlog-proof@v1\nindex {index}\n");
-    for hash in tiles.inclusion(size, index)? {
-        // Writing to a string does not fail.
-        let _ = writeln!(text, "{}", crate::base64::encode(&hash));
-    }
-    text.push('\n');
-    text += &note;
-    Ok(Some(text))
+    let path = tiles.inclusion(size, index)?;
+    Ok(Some(PlainProof { index, path, checkpoint: note }.to_text()))
 }
 
 async fn policy(State(state): State<SharedState>) -> Response {

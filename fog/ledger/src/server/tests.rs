@@ -42,7 +42,7 @@ impl Consortium {
             log,
             shutdown: CancellationToken::new(),
             running: (0..4).map(|_| None).collect(),
-            http: tls::client(None).unwrap(),
+            http: client::http(None).unwrap(),
         };
         let genesis = own.genesis();
         std::fs::write(own.path("genesis.entry"), genesis.as_bytes()).unwrap();

@@ -1,4 +1,4 @@
-//! HTTPS: a listener that `axum` serves from, and the client that asks other members.
+//! HTTPS: a listener that `axum` serves from.
 
 use super::config::HttpConfig;
 use axum::serve::Listener;
@@ -21,9 +21,6 @@ use tokio_rustls::server::TlsStream;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Handshakes under way; more connections wait in the system's backlog.
 const MAX_HANDSHAKES: usize = 256;
-/// How long a member may take to answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Why there is no connection to offer or to make.
 #[derive(Debug, thiserror::Error)]
@@ -49,9 +46,6 @@ pub enum TlsError {
         #[source]
         error: io::Error,
     },
-    /// The client could not be made.
-    #[error("the HTTPS client: {0}")]
-    Client(String),
 }
 
 /// A listener for plain or encrypted connections. Handshakes run beside each other, so a peer that
@@ -185,27 +179,8 @@ impl AsyncWrite for Connection {
     }
 }
 
-/// The client for asking other members: HTTP/1.1 with connections kept open, no redirects.
-///
-/// # Errors
-/// If the authorities' file cannot be used.
-pub(crate) fn client(ca_file: Option<&Path>) -> Result<reqwest::Client, TlsError> {
-    install_provider();
-    let mut builder = reqwest::Client::builder()
-        .timeout(ANSWER_TIMEOUT)
-        .connect_timeout(CONNECT_TIMEOUT)
-        .redirect(reqwest::redirect::Policy::none());
-    if let Some(path) = ca_file {
-        let pem = read(path)?;
-        let authorities = reqwest::Certificate::from_pem_bundle(&pem)
-            .map_err(|error| file(path, error.to_string()))?;
-        builder = builder.tls_certs_only(authorities);
-    }
-    builder.build().map_err(|error| TlsError::Client(error.to_string()))
-}
-
 fn acceptor(cert: &Path, key: &Path) -> Result<TlsAcceptor, TlsError> {
-    install_provider();
+    crate::client::install_provider();
     let chain = CertificateDer::pem_slice_iter(&read(cert)?)
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| file(cert, error.to_string()))?;
@@ -217,11 +192,6 @@ fn acceptor(cert: &Path, key: &Path) -> Result<TlsAcceptor, TlsError> {
         .map_err(TlsError::Pair)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(TlsAcceptor::from(Arc::new(config)))
-}
-
-/// The process's provider of cryptography; that there is one already is fine.
-fn install_provider() {
-    let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
