@@ -17,6 +17,7 @@ mod file;
 #[cfg(test)]
 mod fixtures;
 mod fsck;
+pub mod governance;
 mod identity;
 mod leaf;
 mod proof;
