@@ -161,6 +161,23 @@ impl Snapshot {
         })
     }
 
+    /// RFC 6962 consistency proof from the log's first `old` leaves to all of them.
+    ///
+    /// # Errors
+    /// If there are fewer, or a tile is missing.
+    pub fn consistency(&self, old: u64) -> Result<Vec<[u8; 32]>, ReadError> {
+        let size = self.head.size;
+        if old > size {
+            return Err(ReadError::NoSuchLeaf { index: old, size });
+        }
+        if old == 0 || old == size {
+            return Ok(Vec::new());
+        }
+        let read = |level, index| Ok::<_, ReadError>(tables::bytes(&self.tiles, (level, index))?);
+        let proof = StoredTiles::new(read).prove_consistency(size, old)?;
+        Ok(proof.into_iter().map(|hash| hash.0).collect())
+    }
+
     /// What is to be served under `path` of the log's URL (C2SP tlog-tiles): `checkpoint`,
     /// `tile/<level>/<index>`, `tile/entries/<index>`, the latter two with `.p/<width>` for a
     /// partial one. `None` if there is no such thing (yet). Leaves only; never a record.

@@ -23,10 +23,10 @@
 use crate::config::{ConsortiumConfig, KeepUntil};
 use crate::ingest::Gate;
 use crate::store::{Position, Store};
-use haar_ledger::client::{Client, FetchError, HttpError, Level, SubmitError, http};
+use haar_ledger::client::{Client, FetchError, HttpError, Level, SiteAt, SubmitError, http};
 use haar_ledger::consortium::included;
 use haar_ledger::evidence::Evidence;
-use haar_ledger::governance::{Commitment, SiteCheckpoint};
+use haar_ledger::governance::{CommitmentBody, Hex, SiteCheckpointBody};
 use haar_ledger::{
     Entry, EntryError, EntryKind, LeafKind, PlainProof, Policy, PolicySyntaxError, ReadError,
     Record,
@@ -262,18 +262,38 @@ impl Envoy {
     }
 
     async fn checkpoint(&mut self) -> Result<(), RoundError> {
-        let checkpoint = self.store.log().checkpoint()?;
-        let size = checkpoint.size();
+        let snapshot = self.store.log().snapshot()?;
+        let size = snapshot.size();
         self.instruments.behind.record(size.saturating_sub(self.number(WITNESSED)?) as f64, &[]);
         let sent = self.waiting.back().map_or(self.number(WITNESSED)?, |waiting| waiting.size);
         if size <= sent || self.waiting.len() >= MAX_WAITING {
             return Ok(());
         }
-        let body = SiteCheckpoint { checkpoint: checkpoint.note().to_owned() };
+        // What it has of this site it says itself: an answer may have been lost, or a backup put back.
+        let known = self.known().await?;
+        if let Some((client, at)) = &known
+            && at.size > sent
+        {
+            let entry = client.entry(at.index).await?;
+            entry.verify(self.store.log().identity().vkey())?;
+            self.sequenced(at.size, at.index, entry)?;
+            return Ok(());
+        }
+        let known = known.map_or(0, |(_, at)| at.size);
+        let body = SiteCheckpointBody {
+            checkpoint: snapshot.checkpoint()?.note().to_owned(),
+            proof: snapshot.consistency(known)?.into_iter().map(Hex).collect(),
+            devices: BTreeMap::new(),
+        };
         let identity = self.store.log().identity();
         let entry = Entry::sign(EntryKind::SiteCheckpoint, &self.origin, &body, &[identity])?;
         let index = self.submit(&entry, Level::Witnessed).await?;
         self.count("site-checkpoint");
+        self.sequenced(size, index, entry)?;
+        Ok(())
+    }
+
+    fn sequenced(&mut self, size: u64, index: u64, entry: Entry) -> Result<(), redb::Error> {
         self.remember(SEQUENCED, size)?;
         if self.release_at == KeepUntil::Sequenced {
             self.gate.release(size);
@@ -302,6 +322,19 @@ impl Envoy {
             return Ok(());
         }
         Ok(())
+    }
+
+    /// What the consortium log has of this site's log, and who says so.
+    async fn known(&self) -> Result<Option<(Client, SiteAt)>, RoundError> {
+        let origin = self.store.log().identity().origin();
+        let mut last = None;
+        for client in &self.clients {
+            match client.site(origin).await {
+                Ok(site) => return Ok(site.map(|at| (client.clone(), at))),
+                Err(error) => last = Some(error),
+            }
+        }
+        last.map_or(Ok(None), |error| Err(error.into()))
     }
 
     async fn proof(&self, index: u64) -> Result<Option<String>, RoundError> {
@@ -345,11 +378,8 @@ impl Envoy {
 
     fn commitment(&self, index: u64, record: &Record) -> Result<Entry, RoundError> {
         let identity = self.store.log().identity();
-        let body = Commitment {
-            site: identity.origin().to_owned(),
-            index,
-            leaf: hex::encode(record.leaf()),
-        };
+        let body =
+            CommitmentBody { site: identity.origin().to_owned(), index, leaf: Hex(record.leaf()) };
         Ok(Entry::sign(EntryKind::Commitment, &self.origin, &body, &[identity])?)
     }
 
