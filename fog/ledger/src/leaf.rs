@@ -50,16 +50,19 @@ pub enum LeafKind {
     ModelStatement = 5,
     /// What a doctor has set for one patient.
     PatientParameters = 6,
+    /// A patient's key was destroyed, and with it what all earlier leaves about them commit to.
+    Erasure = 11,
 }
 
 impl LeafKind {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::WindowDigest,
         Self::FlaggedEvent,
         Self::Correction,
         Self::AlarmTransition,
         Self::ModelStatement,
         Self::PatientParameters,
+        Self::Erasure,
     ];
 
     /// Its byte in a leaf.
@@ -81,6 +84,7 @@ impl LeafKind {
             Self::AlarmTransition => "alarm-transition",
             Self::ModelStatement => "model-statement",
             Self::PatientParameters => "patient-parameters",
+            Self::Erasure => "erasure",
         }
     }
 }
@@ -94,7 +98,7 @@ impl fmt::Display for LeafKind {
 /// The text is not the name of a [`LeafKind`].
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "unknown kind of leaf; this build knows window-digest, flagged-event, correction, alarm-transition, model-statement and patient-parameters"
+    "unknown kind of leaf; this build knows window-digest, flagged-event, correction, alarm-transition, model-statement, patient-parameters and erasure"
 )]
 pub struct UnknownKind;
 

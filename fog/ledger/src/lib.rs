@@ -19,6 +19,7 @@ mod fixtures;
 mod fsck;
 mod identity;
 mod leaf;
+mod privacy;
 mod proof;
 mod resource;
 mod site_log;
@@ -38,9 +39,12 @@ pub use identity::{
 pub use leaf::{
     LEAF_BYTES, LEAF_VERSION, LeafKey, LeafKind, MAX_BODY_BYTES, Name, UnknownKind, leaf,
 };
+pub use privacy::erasure::{EraseError, Erased, MAX_ERASED, Sealing, erasure_name};
+pub use privacy::records_key::{RecordsKey, RecordsKeyError};
+pub use privacy::seal::{Held, Keyholder, MAX_KEYS, Random, SealError};
 pub use proof::{MAX_PROOF_BYTES, ProofError, ProofFile};
 pub use site_log::{AppendError, Appended, MAX_APPEND_RECORDS, OpenError, SiteLog};
 pub use snapshot::{MAX_FOUND, ReadError, Snapshot};
 pub use tables::{Damage, Record};
 pub use tree::MAX_LEAVES;
-pub use verify::{Trust, Verified, VerifyError, verify};
+pub use verify::{Trust, Verified, VerifiedLeaf, VerifyError, verify, verify_leaf};

@@ -14,6 +14,7 @@ mod alarms;
 mod commit;
 mod config;
 mod courses;
+mod erasure;
 mod ingest;
 mod models;
 mod node;
@@ -30,6 +31,7 @@ pub use config::{
     LogConfig, MailTls, ModelsConfig, MqttTarget, NotifyTarget, ParametersConfig, SmtpTarget,
     TelemetryConfig, WebhookTarget,
 };
+pub use erasure::{Erasure, ErasureError};
 pub use node::{RunError, Running, StartError, run, start};
 pub use stats::{FogStats, RecentFlag};
-pub use store::DATABASE_FILE;
+pub use store::{DATABASE_FILE, RECORDS_KEY_FILE, StoreEraseError, StoreError};
