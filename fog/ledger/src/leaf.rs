@@ -60,12 +60,14 @@ pub enum LeafKind {
     AccessDecision = 9,
     /// What is confidential in the way of a numbered item.
     Custody = 10,
+    /// A patient's key was destroyed, and with it what all earlier leaves about them commit to.
+    Erasure = 11,
     /// That somebody attempted something on the consortium log, with its proof.
     Evidence = 12,
 }
 
 impl LeafKind {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::WindowDigest,
         Self::FlaggedEvent,
         Self::Correction,
@@ -76,6 +78,7 @@ impl LeafKind {
         Self::ConsentRevocation,
         Self::AccessDecision,
         Self::Custody,
+        Self::Erasure,
         Self::Evidence,
     ];
 
@@ -103,6 +106,7 @@ impl LeafKind {
             Self::AccessDecision => "access-decision",
             Self::Custody => "custody",
             Self::Evidence => "evidence",
+            Self::Erasure => "erasure",
         }
     }
 }
@@ -118,7 +122,7 @@ impl fmt::Display for LeafKind {
 #[error(
     "unknown kind of leaf; this build knows window-digest, flagged-event, correction, \
      alarm-transition, model-statement, patient-parameters, consent-grant, consent-revocation, \
-     access-decision, custody and evidence"
+     access-decision, custody, erasure and evidence"
 )]
 pub struct UnknownKind;
 

@@ -28,8 +28,8 @@ use haar_ledger::consortium::included;
 use haar_ledger::evidence::Evidence;
 use haar_ledger::governance::{CommitmentBody, Hex, SiteCheckpointBody};
 use haar_ledger::{
-    Entry, EntryError, EntryKind, LeafKind, PlainProof, Policy, PolicySyntaxError, ReadError,
-    Record,
+    Entry, EntryError, EntryKind, LEAF_BYTES, LeafKind, PlainProof, Policy, PolicySyntaxError,
+    ReadError, Record,
 };
 use haar_schema::EdgeId;
 use haar_telemetry::{Counter, Gauge, KeyValue, Metrics, names};
@@ -245,9 +245,10 @@ impl Envoy {
             }
             let mut entries = Vec::new();
             for index in next..end {
-                let record = snapshot.record(index)?;
-                if PUT_FORWARD.contains(&record.kind) {
-                    entries.push(self.commitment(index, &record)?);
+                let leaf = snapshot.leaf(index)?;
+                let kind = LeafKind::from_byte(leaf[1]);
+                if kind.is_some_and(|kind| PUT_FORWARD.contains(&kind)) {
+                    entries.push(self.commitment(index, leaf)?);
                 }
             }
             for batch in entries.chunks(UNDER_WAY) {
@@ -376,10 +377,9 @@ impl Envoy {
         Ok(())
     }
 
-    fn commitment(&self, index: u64, record: &Record) -> Result<Entry, RoundError> {
+    fn commitment(&self, index: u64, leaf: [u8; LEAF_BYTES]) -> Result<Entry, RoundError> {
         let identity = self.store.log().identity();
-        let body =
-            CommitmentBody { site: identity.origin().to_owned(), index, leaf: Hex(record.leaf()) };
+        let body = CommitmentBody { site: identity.origin().to_owned(), index, leaf: Hex(leaf) };
         Ok(Entry::sign(EntryKind::Commitment, &self.origin, &body, &[identity])?)
     }
 
