@@ -85,7 +85,10 @@ fn ledger(c: &mut Criterion) {
     });
     let db = Arc::new(redb::Database::create(dir.path().join("sealed.redb")).unwrap());
     let identity = Identity::generate("haar.test/bench", [7; 32]).unwrap();
-    let random = |bytes: &mut [u8; 32]| Ok(bytes.fill(5));
+    let random = |bytes: &mut [u8; 32]| {
+        bytes.fill(5);
+        Ok(())
+    };
     let sealing = Sealing { key_file: dir.path().join("records.key"), random };
     let log = SiteLog::open_sealed(Arc::clone(&db), identity, sealing).unwrap();
     let held: Vec<Held> = records

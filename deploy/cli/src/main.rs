@@ -9,6 +9,7 @@ mod evaluate;
 mod failure;
 mod fog;
 mod fsck;
+mod ledger;
 mod model;
 mod parameters;
 mod prove;
@@ -50,6 +51,8 @@ enum Command {
     Fsck(fsck::Args),
     /// Destroy patients' keys, so that what was recorded of them cannot be read again.
     Erase(erase::Args),
+    /// Found a consortium, look at its log, propose and vote.
+    Ledger(ledger::Args),
     /// Measure detectors and models on recordings.
     Evaluate(evaluate::Args),
     /// Train a model.
@@ -90,6 +93,7 @@ fn main() -> ExitCode {
         Command::Prove(args) => prove::run(args),
         Command::Fsck(args) => fsck::run(args),
         Command::Erase(args) => erase::run(args),
+        Command::Ledger(args) => ledger::run(args),
         Command::Evaluate(args) => evaluate::run(args),
         Command::Train(args) => train::run(args),
         Command::Model(args) => model::run(args),
