@@ -3,6 +3,8 @@
 //! One self-contained HTML page: style inline, drawings as SVG, nothing fetched, no script. Strips are of public
 //! recordings; if the data are not public, neither is the page.
 
+mod plot;
+
 use crate::demo::report::{document, strip};
 use crate::failure::Failure;
 use haar_inference::statistics::{Calibration, Confusion, RocPoint};
@@ -10,6 +12,8 @@ use haar_schema::{Beat, SampleRate, SignalId, Strip, Timestamp};
 use maud::{Markup, html};
 use std::fmt::Write as _;
 use std::path::Path;
+
+pub(crate) use plot::{Axis, Plot};
 
 /// The most strips of one part.
 pub(crate) const MAX_STRIPS: usize = 12;
@@ -38,13 +42,16 @@ pub(crate) enum Part {
     Roc { title: String, curves: Vec<(String, Vec<RocPoint>, Option<f64>)> },
     /// Predicted against observed.
     Calibration { title: String, calibration: Calibration },
+    /// Points over two axes.
+    Plot(Plot),
     /// Pieces of waveform, at most [`MAX_STRIPS`], the worst first.
     Strips { title: String, strips: Vec<(String, Strip)> },
     /// Pieces of a stream without a usual scale, at most [`MAX_STRIPS`], the worst first.
-    Traces { title: String, traces: Vec<(String, Trace)> },
+    Traces { title: String, note: String, traces: Vec<(String, Trace)> },
 }
 
 /// Some readings of any stream.
+#[derive(Clone)]
 pub(crate) struct Trace {
     /// NaN where there is none.
     pub(super) values: Vec<f32>,
@@ -151,6 +158,10 @@ fn draw(part: &Part) -> Markup {
                 @if let Some(ratio) = found.ratio { ", predicted over observed " (format!("{ratio:.2}")) }
             } } }
         },
+        Part::Plot(plot) => html! {
+            h2 { (plot.title) }
+            div.vitals { figure { (plot.draw()) figcaption { (plot.note) } } }
+        },
         Part::Strips { title, strips } => html! {
             h2 { (title) }
             @if strips.is_empty() { p.note { "None." } }
@@ -160,10 +171,10 @@ fn draw(part: &Part) -> Markup {
             }
             @if strips.len() > MAX_STRIPS { p.note { (strips.len() - MAX_STRIPS) " more." } }
         },
-        Part::Traces { title, traces } => html! {
+        Part::Traces { title, note, traces } => html! {
             h2 { (title) }
             @if traces.is_empty() { p.note { "None." } }
-            @else { p.note { "Shaded: labelled. Underlined: called." } }
+            @else { p.note { (note) } }
             div.vitals {
                 @for (caption, trace) in traces.iter().take(MAX_STRIPS) {
                     figure { (draw_trace(trace)) figcaption { (caption) } }
@@ -311,6 +322,7 @@ mod tests {
                 },
                 Part::Traces {
                     title: "Streams".into(),
+                    note: "Shaded: labelled.".into(),
                     traces: vec![(
                         "a stream".into(),
                         Trace {

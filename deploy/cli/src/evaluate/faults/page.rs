@@ -68,7 +68,11 @@ fn injected(figures: &InjectedFigures, parts: &mut Vec<Part>) {
     let titles = ["Surest false alarms", "Surest misses"];
     for (title, mistakes) in titles.into_iter().zip(&figures.mistakes) {
         let traces = mistakes.iter().map(|mistake| (caption(mistake), trace(mistake))).collect();
-        parts.push(Part::Traces { title: title.into(), traces });
+        parts.push(Part::Traces {
+            title: title.into(),
+            note: "Shaded: labelled. Underlined: called.".into(),
+            traces,
+        });
     }
 }
 
