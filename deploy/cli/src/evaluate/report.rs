@@ -51,7 +51,7 @@ pub(crate) enum Part {
 }
 
 /// Some readings of any stream.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(crate) struct Trace {
     /// NaN where there is none.
     pub(super) values: Vec<f32>,
@@ -59,6 +59,8 @@ pub(crate) struct Trace {
     pub(super) labelled: Vec<bool>,
     /// What is underlined: which readings were called.
     pub(super) called: Vec<bool>,
+    /// An interval around each reading, drawn as a band; empty for none, NaN where there is none.
+    pub(super) around: Vec<(f32, f32)>,
 }
 
 impl Part {
@@ -187,19 +189,21 @@ fn draw(part: &Part) -> Markup {
 /// Readings evenly apart, from the least to the greatest value.
 fn draw_trace(trace: &Trace) -> Markup {
     let (width, height) = (SIDE + MARGIN, SIDE / 2.0);
-    let finite = trace.values.iter().copied().filter(|value| value.is_finite());
+    let ends = trace.around.iter().flat_map(|(lower, upper)| [*lower, *upper]);
+    let finite = trace.values.iter().copied().chain(ends).filter(|value| value.is_finite());
     let (low, high) = finite.fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), value| {
         (low.min(value), high.max(value))
     });
     let step = width / trace.values.len().max(1) as f64;
     let span = f64::from(high - low).max(1e-9);
+    let y = |value: f32| 6.0 + (1.0 - f64::from(value - low) / span) * (height - 22.0);
+    let bars = trace.around.iter().enumerate().filter(|(_, (a, b))| (b - a).is_finite());
     let mut path = String::new();
     let mut pen = 'M';
     for (at, value) in trace.values.iter().enumerate() {
         if value.is_finite() {
-            let y = 6.0 + (1.0 - f64::from(value - low) / span) * (height - 22.0);
             // Writing into a String has no failure.
-            let _ = write!(path, "{pen}{:.1} {y:.1}", (at as f64 + 0.5) * step);
+            let _ = write!(path, "{pen}{:.1} {:.1}", (at as f64 + 0.5) * step, y(*value));
             pen = 'L';
         } else {
             pen = 'M';
@@ -224,9 +228,29 @@ fn draw_trace(trace: &Trace) -> Markup {
             @for (x, wide) in stretches(&trace.called) {
                 rect x=(format!("{x:.1}")) y=(height - 6.0) width=(format!("{wide:.1}")) height="4" fill="var(--trace)" {}
             }
+            @for (at, (lower, upper)) in bars {
+                rect x=(format!("{:.1}", at as f64 * step)) y=(format!("{:.1}", y(*upper))) width=(format!("{step:.1}"))
+                    height=(format!("{:.1}", (y(*lower) - y(*upper)).max(0.0))) fill="var(--good)" fill-opacity="0.22" {}
+            }
             path d=(path) fill="none" stroke="var(--trace)" stroke-width="1.5" {}
         }
-        @if low.is_finite() { span.unit { (format!("{low} to {high}")) } }
+        @if low.is_finite() { span.unit { (format!("{} to {}", short(low), short(high))) } }
+    }
+}
+
+/// To about four digits.
+fn short(value: f32) -> String {
+    let digits = match value.abs() {
+        size if size >= 100.0 => 0,
+        size if size >= 10.0 => 1,
+        size if size >= 1.0 => 2,
+        _ => 3,
+    };
+    let text = format!("{value:.digits$}");
+    if text.contains('.') {
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    } else {
+        text
     }
 }
 
@@ -328,6 +352,7 @@ mod tests {
                         Trace {
                             values: vec![1.0, f32::NAN, 3.0],
                             labelled: vec![false, true, true],
+                            around: vec![(0.5, 1.5), (f32::NAN, f32::NAN), (2.0, 3.5)],
                             called: vec![true, false, false],
                         },
                     )],
@@ -344,7 +369,7 @@ mod tests {
         let page = render(&report);
         assert!(page.contains("Beats &lt;of&gt; a test"));
         for expected in
-            ["called V", "area 0.7500", "Brier score", "a miss", "50 %", "a stream", "1 to 3"]
+            ["called V", "area 0.7500", "Brier score", "a miss", "50 %", "a stream", "0.5 to 3.5"]
         {
             assert!(page.contains(expected), "{expected}");
         }

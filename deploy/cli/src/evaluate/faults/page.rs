@@ -92,6 +92,7 @@ fn trace(mistake: &Mistake) -> Trace {
         values: mistake.values.clone(),
         labelled: wrong(&mistake.labels),
         called: wrong(&mistake.readings),
+        around: Vec::new(),
     }
 }
 

@@ -100,16 +100,21 @@ impl Plot {
                     @let ((x1, y1), (x2, y2)) = (place(from, from), place(to, to));
                     path d=(format!("M{x1} {y1}L{x2} {y2}")) stroke="var(--soft)" stroke-dasharray="4 4" fill="none" {}
                 }
-                @for (level, said) in &self.levels {
+                @for (level, _) in &self.levels {
                     @let (_, y) = place(self.x.low, *level);
                     path d=(format!("M{left} {y:.1}H{right}")) stroke="var(--soft)" stroke-dasharray="4 4" fill="none" {}
-                    text x=(right - 3.0) y=(format!("{:.1}", y - 4.0)) text-anchor="end" { (said) }
                 }
                 @for (x, y, said) in self.points.iter().step_by(every) {
                     @let (x, y) = place(*x, *y);
                     circle cx=(format!("{x:.1}")) cy=(format!("{y:.1}")) r=(radius) fill="var(--trace)" fill-opacity=(opacity) {
                         @if !said.is_empty() { title { (said) } }
                     }
+                }
+                // Over the points, with a rim that keeps them legible.
+                @for (level, said) in &self.levels {
+                    @let (_, y) = place(self.x.low, *level);
+                    text x=(right - 3.0) y=(format!("{:.1}", y - 4.0)) text-anchor="end"
+                        style="paint-order:stroke;stroke:var(--paper);stroke-width:4px;fill:var(--ink)" { (said) }
                 }
                 text x=((left + right) / 2.0) y=(height - 4.0) text-anchor="middle" { (self.x.name) }
                 text transform=(format!("translate(10 {}) rotate(-90)", (top + bottom) / 2.0)) text-anchor="middle" { (self.y.name) }

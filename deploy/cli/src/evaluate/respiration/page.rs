@@ -65,7 +65,7 @@ pub(super) fn trace(recording: &Recording, span: &Range<usize>) -> Trace {
         }
     }
     let called = vec![false; values.len()];
-    Trace { values, labelled, called }
+    Trace { values, labelled, called, around: Vec::new() }
 }
 
 fn agreement(fused: &Figures, windows: &[Window]) -> Part {
@@ -84,8 +84,8 @@ fn agreement(fused: &Figures, windows: &[Window]) -> Part {
             (low, format!("bias − 1.96 s: {low:.2}")),
         ];
     }
-    // As far up as down.
-    let reach = pairs.iter().map(|pair| pair.1.abs()).fold(2.0, f64::max).ceil();
+    // As far up as down, and even, so that half of it is whole.
+    let reach = 2.0 * pairs.iter().map(|pair| pair.1.abs() / 2.0).fold(1.0, f64::max).ceil();
     Part::Plot(Plot {
         title: "Agreement (Bland and Altman)".into(),
         note: "A point for each window that was kept, all sources fused.".into(),
