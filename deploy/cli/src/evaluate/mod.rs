@@ -1,6 +1,7 @@
 //! `haar evaluate`: how good an analysis is on annotated recordings.
 
 mod beats;
+mod burden;
 mod faults;
 mod news2;
 mod personal;
@@ -28,6 +29,8 @@ pub struct Args {
 enum Task {
     /// Classes of heart beats (AAMI N, S, V, F, Q), on patients that the asked networks were not trained on.
     Beats(beats::Args),
+    /// How much of long recordings is atrial fibrillation, against rhythm annotations: sensitivity and PPV of time, error of the burden.
+    Burden(burden::Args),
     /// Device faults: injected into sound streams, events of labelled motes, and the score of the Numenta Anomaly Benchmark.
     Faults(faults::Args),
     /// Completeness and bounds of NEWS2 on hourly records, and its AUROC for sepsis: the baseline.
@@ -48,6 +51,7 @@ enum Task {
 pub fn run(args: Args) -> Result<(), Failure> {
     match args.task {
         Task::Beats(args) => beats::run(&args),
+        Task::Burden(args) => burden::run(&args),
         Task::Faults(args) => faults::run(&args),
         Task::News2(args) => news2::run(&args),
         Task::Personal(args) => personal::run(&args),

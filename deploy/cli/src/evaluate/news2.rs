@@ -18,6 +18,8 @@ use serde::Serialize;
 
 use crate::failure::Failure;
 
+mod page;
+
 /// How long a measurement stands in for the next. The Royal College's chart has the least ill observed every 12 hours.
 const CARRY_HOURS: usize = 12;
 /// Air.
@@ -34,11 +36,17 @@ pub(super) struct Args {
     /// Print one JSON object instead of a table; shares are fractions of 1.
     #[arg(long)]
     json: bool,
+    /// Write a page with the figures, curves, sepsis by score, and hours in which score and label disagree most.
+    #[arg(long, value_name = "FILE.html")]
+    report: Option<PathBuf>,
 }
 
 /// Runs the task.
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    let summary = evaluate(args)?;
+    let (summary, charts) = evaluate(args)?;
+    if let Some(path) = &args.report {
+        super::report::write(path, &page::page(&summary, &charts))?;
+    }
     if args.json {
         println!("{}", serde_json::to_string(&summary)?);
     } else {
@@ -47,18 +55,28 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     Ok(())
 }
 
-fn evaluate(args: &Args) -> Result<Summary, Failure> {
+/// What the page is drawn from.
+struct Charts {
+    stays: Vec<Stay>,
+    /// Their files, in the same order.
+    paths: Vec<String>,
+    carried: Scored,
+}
+
+fn evaluate(args: &Args) -> Result<(Summary, Charts), Failure> {
     let corpus =
         Corpus::open(&args.data, "a .psv file", |path| path.ends_with(cinc2019::EXTENSION))?;
     let mut stays = Vec::with_capacity(corpus.len());
+    let mut paths = Vec::with_capacity(corpus.len());
     for (path, bytes) in corpus.iter() {
         let stay = read_stay(bytes).map_err(|error| Failure::usage(format!("{path}: {error}")))?;
         stays.push(stay);
+        paths.push(path.to_owned());
     }
     let measured = Scored::of(&stays, 0);
     let carried = Scored::of(&stays, CARRY_HOURS);
     let hours: usize = stays.iter().map(|stay| stay.hours.len()).sum();
-    Ok(Summary {
+    let summary = Summary {
         task: "news2",
         patients: stays.len(),
         hours,
@@ -68,7 +86,8 @@ fn evaluate(args: &Args) -> Result<Summary, Failure> {
         auroc_interval: carried.auroc_interval(),
         measured: measured.figures(),
         carried: carried.figures(),
-    })
+    };
+    Ok((summary, Charts { stays, paths, carried }))
 }
 
 /// The scores of all stays.
@@ -147,27 +166,30 @@ impl Scored {
 }
 
 fn score_stay(stay: &Stay, carry: usize) -> Vec<(News2, Option<bool>)> {
-    let columns = ["HR", "O2Sat", "Temp", "SBP", "Resp", "FiO2"]
-        .map(|name| VARIABLES.iter().position(|variable| variable.name == name));
-    let score = |at: usize| {
-        let hours = &stay.hours[at.saturating_sub(carry)..=at];
-        let [heart_rate, spo2, temperature_celsius, systolic_mmhg, respiration_rate, fraction] =
-            columns.map(|column| latest(hours, column?));
-        let inputs = Inputs {
-            heart_rate,
-            spo2,
-            temperature_celsius,
-            systolic_mmhg,
-            respiration_rate,
-            // Some wrote per cent, and some nothing that one can breathe.
-            supplemental_oxygen: fraction
-                .filter(|fraction| (AIR - 0.01..=1.0).contains(fraction))
-                .map(|fraction| fraction > AIR + 0.005),
-            ..Inputs::default()
-        };
-        (news2(&inputs), stay.hours[at].sepsis)
-    };
+    let score = |at: usize| (news2(&inputs_at(stay, at, carry)), stay.hours[at].sepsis);
     (0..stay.hours.len()).map(score).collect()
+}
+
+/// What is known at an hour, with values of up to `carry` hours before.
+fn inputs_at(stay: &Stay, at: usize, carry: usize) -> Inputs {
+    let hours = &stay.hours[at.saturating_sub(carry)..=at];
+    let [heart_rate, spo2, temperature_celsius, systolic_mmhg, respiration_rate, fraction] =
+        ["HR", "O2Sat", "Temp", "SBP", "Resp", "FiO2"].map(|name| {
+            let column = VARIABLES.iter().position(|variable| variable.name == name)?;
+            latest(hours, column)
+        });
+    Inputs {
+        heart_rate,
+        spo2,
+        temperature_celsius,
+        systolic_mmhg,
+        respiration_rate,
+        // Some wrote per cent, and some nothing that one can breathe.
+        supplemental_oxygen: fraction
+            .filter(|fraction| (AIR - 0.01..=1.0).contains(fraction))
+            .map(|fraction| fraction > AIR + 0.005),
+        ..Inputs::default()
+    }
 }
 
 /// The last value that was measured.
@@ -226,15 +248,14 @@ struct Known {
     temperature: Option<f64>,
 }
 
-fn print_table(summary: &Summary) {
-    let Summary { patients, hours, sepsis_hours, carry_hours, .. } = summary;
-    println!("{patients} patients, {hours} hours, {sepsis_hours} of them with the label");
-    println!("{:<34} {:>9} {:>9}", "", "measured", "carried");
-    let line = |name: &str, scale: f64, of: &dyn Fn(&Figures) -> Option<f64>| {
+/// Each figure's name, and its value as measured and as carried.
+fn lines(summary: &Summary) -> Vec<[String; 3]> {
+    let mut lines = Vec::new();
+    let mut line = |name: &str, scale: f64, of: &dyn Fn(&Figures) -> Option<f64>| {
         let cell = |figures: &Figures| {
             of(figures).map_or_else(|| "–".to_owned(), |value| format!("{:.3}", scale * value))
         };
-        println!("{name:<34} {:>9} {:>9}", cell(&summary.measured), cell(&summary.carried));
+        lines.push([name.to_owned(), cell(&summary.measured), cell(&summary.carried)]);
     };
     line("complete, %", 100.0, &|figures| figures.complete);
     line("complete but for consciousness, %", 100.0, &|figures| figures.all_but_consciousness);
@@ -245,6 +266,16 @@ fn print_table(summary: &Summary) {
     line("AUROC of the upper bound", 1.0, &|figures| figures.auroc_upper);
     line("AUROC of their middle", 1.0, &|figures| figures.auroc_middle);
     line("AUPRC of the lower bound", 1.0, &|figures| figures.auprc_lower);
+    lines
+}
+
+fn print_table(summary: &Summary) {
+    let Summary { patients, hours, sepsis_hours, carry_hours, .. } = summary;
+    println!("{patients} patients, {hours} hours, {sepsis_hours} of them with the label");
+    println!("{:<34} {:>9} {:>9}", "", "measured", "carried");
+    for [name, measured, carried] in lines(summary) {
+        println!("{name:<34} {measured:>9} {carried:>9}");
+    }
     if let Some(interval) = summary.auroc_interval {
         println!(
             "AUROC of the lower bound, carried, 95 % over patients: {:.3}–{:.3}",
@@ -282,7 +313,12 @@ mod tests {
     fn figures_of_a_small_stay() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("a.psv"), stay()).unwrap();
-        let summary = evaluate(&Args { data: folder.path().to_owned(), json: true }).unwrap();
+        let path = folder.path().join("page.html");
+        let args = Args { data: folder.path().to_owned(), json: true, report: Some(path.clone()) };
+        run(&args).unwrap();
+        let page = std::fs::read_to_string(path).unwrap();
+        assert!(page.contains("a.psv, hour 2") && page.contains("8–11"), "{page}");
+        let (summary, _) = evaluate(&args).unwrap();
         // Second hour: 3 + 2 + 3 = 8 points known; measured alone, saturation, oxygen and temperature are open.
         expect![[r#"{"task":"news2","patients":1,"hours":2,"sepsis_hours":1,"carry_hours":12,"auroc":1.0,"auroc_interval":{"lower":1.0,"upper":1.0},"measured":{"complete":0.0,"all_but_consciousness":0.5,"mean_width":7.0,"risk_certain":0.5,"high_risk_certain":0.5,"known":{"respiration_rate":1.0,"spo2":0.5,"supplemental_oxygen":0.5,"systolic":1.0,"heart_rate":1.0,"consciousness":0.0,"temperature":0.5},"auroc_lower":1.0,"auroc_upper":1.0,"auroc_middle":1.0,"auprc_lower":1.0},"carried":{"complete":0.0,"all_but_consciousness":1.0,"mean_width":3.0,"risk_certain":0.5,"high_risk_certain":0.5,"known":{"respiration_rate":1.0,"spo2":1.0,"supplemental_oxygen":1.0,"systolic":1.0,"heart_rate":1.0,"consciousness":0.0,"temperature":1.0},"auroc_lower":1.0,"auroc_upper":1.0,"auroc_middle":1.0,"auprc_lower":1.0}}"#]].assert_eq(&serde_json::to_string(&summary).unwrap());
     }
@@ -300,7 +336,7 @@ mod tests {
     fn what_is_no_stay_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("a.psv"), "HR|SBP\n1|2\n").unwrap();
-        let args = Args { data: folder.path().to_owned(), json: true };
+        let args = Args { data: folder.path().to_owned(), json: true, report: None };
         let error = evaluate(&args).err().unwrap();
         assert!(error.to_string().starts_with("a.psv: no column `O2Sat`"), "{error}");
     }

@@ -1,5 +1,7 @@
 //! `haar evaluate personal`: whether intervals hold what they promise, and what they are worth.
 
+mod page;
+
 use crate::failure::Failure;
 use crate::sepsis_data::read_cases;
 use haar_inference::personal::{Normals, PersonalFigures, Series, evaluate, series};
@@ -23,6 +25,9 @@ pub(super) struct Args {
     /// Print one JSON object instead of a table.
     #[arg(long)]
     json: bool,
+    /// Write a page with the figures, coverage promised and measured, and the patients whose intervals held least.
+    #[arg(long, value_name = "FILE.html")]
+    report: Option<PathBuf>,
 }
 
 /// Runs the task.
@@ -36,6 +41,9 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         .map(|case| series(case.id, &case.group, &case.stay))
         .collect();
     let figures = evaluate(&normals, &patients);
+    if let Some(path) = &args.report {
+        super::report::write(path, &page::page(&figures, &normals, &patients))?;
+    }
     if args.json {
         let model = &normals.reference().sha256;
         let summary = json!({
@@ -49,7 +57,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
 }
 
 /// The figures by group and signal.
-pub(crate) fn table(figures: &BTreeMap<String, BTreeMap<&'static str, PersonalFigures>>) -> String {
+pub(crate) fn table(figures: &Groups) -> String {
     let mut text = String::new();
     for (group, signals) in figures {
         // Writing into a String cannot fail.
@@ -89,6 +97,9 @@ pub(crate) fn table(figures: &BTreeMap<String, BTreeMap<&'static str, PersonalFi
     }
     text
 }
+
+/// The figures of all groups.
+type Groups = BTreeMap<String, BTreeMap<&'static str, PersonalFigures>>;
 
 #[cfg(test)]
 mod tests {

@@ -3,6 +3,8 @@
 //! One self-contained HTML page: style inline, drawings as SVG, nothing fetched, no script. Strips are of public
 //! recordings; if the data are not public, neither is the page.
 
+mod plot;
+
 use crate::demo::report::{document, strip};
 use crate::failure::Failure;
 use haar_inference::statistics::{Calibration, Confusion, RocPoint};
@@ -10,6 +12,8 @@ use haar_schema::{Beat, SampleRate, SignalId, Strip, Timestamp};
 use maud::{Markup, html};
 use std::fmt::Write as _;
 use std::path::Path;
+
+pub(crate) use plot::{Axis, Plot};
 
 /// The most strips of one part.
 pub(crate) const MAX_STRIPS: usize = 12;
@@ -38,13 +42,16 @@ pub(crate) enum Part {
     Roc { title: String, curves: Vec<(String, Vec<RocPoint>, Option<f64>)> },
     /// Predicted against observed.
     Calibration { title: String, calibration: Calibration },
+    /// Points over two axes.
+    Plot(Plot),
     /// Pieces of waveform, at most [`MAX_STRIPS`], the worst first.
     Strips { title: String, strips: Vec<(String, Strip)> },
     /// Pieces of a stream without a usual scale, at most [`MAX_STRIPS`], the worst first.
-    Traces { title: String, traces: Vec<(String, Trace)> },
+    Traces { title: String, note: String, traces: Vec<(String, Trace)> },
 }
 
 /// Some readings of any stream.
+#[derive(Clone, Default)]
 pub(crate) struct Trace {
     /// NaN where there is none.
     pub(super) values: Vec<f32>,
@@ -52,6 +59,8 @@ pub(crate) struct Trace {
     pub(super) labelled: Vec<bool>,
     /// What is underlined: which readings were called.
     pub(super) called: Vec<bool>,
+    /// An interval around each reading, drawn as a band; empty for none, NaN where there is none.
+    pub(super) around: Vec<(f32, f32)>,
 }
 
 impl Part {
@@ -151,6 +160,10 @@ fn draw(part: &Part) -> Markup {
                 @if let Some(ratio) = found.ratio { ", predicted over observed " (format!("{ratio:.2}")) }
             } } }
         },
+        Part::Plot(plot) => html! {
+            h2 { (plot.title) }
+            div.vitals { figure { (plot.draw()) figcaption { (plot.note) } } }
+        },
         Part::Strips { title, strips } => html! {
             h2 { (title) }
             @if strips.is_empty() { p.note { "None." } }
@@ -160,10 +173,10 @@ fn draw(part: &Part) -> Markup {
             }
             @if strips.len() > MAX_STRIPS { p.note { (strips.len() - MAX_STRIPS) " more." } }
         },
-        Part::Traces { title, traces } => html! {
+        Part::Traces { title, note, traces } => html! {
             h2 { (title) }
             @if traces.is_empty() { p.note { "None." } }
-            @else { p.note { "Shaded: labelled. Underlined: called." } }
+            @else { p.note { (note) } }
             div.vitals {
                 @for (caption, trace) in traces.iter().take(MAX_STRIPS) {
                     figure { (draw_trace(trace)) figcaption { (caption) } }
@@ -176,19 +189,21 @@ fn draw(part: &Part) -> Markup {
 /// Readings evenly apart, from the least to the greatest value.
 fn draw_trace(trace: &Trace) -> Markup {
     let (width, height) = (SIDE + MARGIN, SIDE / 2.0);
-    let finite = trace.values.iter().copied().filter(|value| value.is_finite());
+    let ends = trace.around.iter().flat_map(|(lower, upper)| [*lower, *upper]);
+    let finite = trace.values.iter().copied().chain(ends).filter(|value| value.is_finite());
     let (low, high) = finite.fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), value| {
         (low.min(value), high.max(value))
     });
     let step = width / trace.values.len().max(1) as f64;
     let span = f64::from(high - low).max(1e-9);
+    let y = |value: f32| 6.0 + (1.0 - f64::from(value - low) / span) * (height - 22.0);
+    let bars = trace.around.iter().enumerate().filter(|(_, (a, b))| (b - a).is_finite());
     let mut path = String::new();
     let mut pen = 'M';
     for (at, value) in trace.values.iter().enumerate() {
         if value.is_finite() {
-            let y = 6.0 + (1.0 - f64::from(value - low) / span) * (height - 22.0);
             // Writing into a String has no failure.
-            let _ = write!(path, "{pen}{:.1} {y:.1}", (at as f64 + 0.5) * step);
+            let _ = write!(path, "{pen}{:.1} {:.1}", (at as f64 + 0.5) * step, y(*value));
             pen = 'L';
         } else {
             pen = 'M';
@@ -213,9 +228,29 @@ fn draw_trace(trace: &Trace) -> Markup {
             @for (x, wide) in stretches(&trace.called) {
                 rect x=(format!("{x:.1}")) y=(height - 6.0) width=(format!("{wide:.1}")) height="4" fill="var(--trace)" {}
             }
+            @for (at, (lower, upper)) in bars {
+                rect x=(format!("{:.1}", at as f64 * step)) y=(format!("{:.1}", y(*upper))) width=(format!("{step:.1}"))
+                    height=(format!("{:.1}", (y(*lower) - y(*upper)).max(0.0))) fill="var(--good)" fill-opacity="0.22" {}
+            }
             path d=(path) fill="none" stroke="var(--trace)" stroke-width="1.5" {}
         }
-        @if low.is_finite() { span.unit { (format!("{low} to {high}")) } }
+        @if low.is_finite() { span.unit { (format!("{} to {}", short(low), short(high))) } }
+    }
+}
+
+/// To about four digits.
+fn short(value: f32) -> String {
+    let digits = match value.abs() {
+        size if size >= 100.0 => 0,
+        size if size >= 10.0 => 1,
+        size if size >= 1.0 => 2,
+        _ => 3,
+    };
+    let text = format!("{value:.digits$}");
+    if text.contains('.') {
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    } else {
+        text
     }
 }
 
@@ -311,11 +346,13 @@ mod tests {
                 },
                 Part::Traces {
                     title: "Streams".into(),
+                    note: "Shaded: labelled.".into(),
                     traces: vec![(
                         "a stream".into(),
                         Trace {
                             values: vec![1.0, f32::NAN, 3.0],
                             labelled: vec![false, true, true],
+                            around: vec![(0.5, 1.5), (f32::NAN, f32::NAN), (2.0, 3.5)],
                             called: vec![true, false, false],
                         },
                     )],
@@ -332,7 +369,7 @@ mod tests {
         let page = render(&report);
         assert!(page.contains("Beats &lt;of&gt; a test"));
         for expected in
-            ["called V", "area 0.7500", "Brier score", "a miss", "50 %", "a stream", "1 to 3"]
+            ["called V", "area 0.7500", "Brier score", "a miss", "50 %", "a stream", "0.5 to 3.5"]
         {
             assert!(page.contains(expected), "{expected}");
         }

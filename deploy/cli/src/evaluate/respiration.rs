@@ -18,7 +18,10 @@ use haar_schema::SampleRate;
 use haar_signals::respiration::{self, Estimate, Signals, WINDOW_S};
 use serde::Serialize;
 
+use super::report::Trace;
 use crate::failure::Failure;
+
+mod page;
 
 /// From the start of one window to that of the next, in seconds: windows overlap by half.
 const SLIDE_S: f64 = 16.0;
@@ -49,6 +52,9 @@ pub(super) struct Args {
     /// Print one JSON object instead of a table; rates are in breaths/min, `kept` is a fraction of 1.
     #[arg(long)]
     json: bool,
+    /// Write a page with the figures, how rates and reference agree, and the windows with the largest errors.
+    #[arg(long, value_name = "FILE.html")]
+    report: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -68,6 +74,9 @@ enum Half {
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let report = evaluate(args)?;
     let summary = report.summary();
+    if let Some(path) = &args.report {
+        super::report::write(path, &page::page(&summary, &report.windows))?;
+    }
     if args.json {
         println!("{}", serde_json::to_string(&summary)?);
     } else {
@@ -80,7 +89,8 @@ fn evaluate(args: &Args) -> Result<Report, Failure> {
     let corpus = Corpus::open(&args.data, "a BIDMC …_Signals.csv", bidmc::is_part)?;
     let mut wanted: BTreeSet<&str> = args.records.iter().map(String::as_str).collect();
     let all = wanted.is_empty();
-    let mut report = Report { contenders: contenders(&args.sources), ..Report::default() };
+    let (contenders, drawn) = (contenders(&args.sources), args.report.is_some());
+    let mut report = Report { contenders, drawn, ..Report::default() };
     for path in bidmc::names(&corpus) {
         let name = path.rsplit('/').next().unwrap_or(&path);
         if !(wanted.remove(name) || all) {
@@ -127,6 +137,8 @@ fn contenders(sources: &[Source]) -> Vec<(&'static str, Vec<respiration::Source>
 #[derive(Default)]
 struct Report {
     contenders: Vec<(&'static str, Vec<respiration::Source>)>,
+    /// Whether windows are kept to be drawn.
+    drawn: bool,
     windows: Vec<Window>,
     recordings: u64,
     unmarked: u64,
@@ -136,10 +148,14 @@ struct Report {
 /// A window that has a reference.
 struct Window {
     recording: String,
+    /// Where it begins.
+    start_s: f64,
     person: CaseId,
     reference: f64,
     /// By contender; `None` is a refusal.
     rates: Vec<Option<f64>>,
+    /// What its breaths look like, if it is to be drawn.
+    trace: Option<Trace>,
 }
 
 impl Report {
@@ -172,9 +188,11 @@ impl Report {
             let rates = self.contenders.iter().map(|(_, sources)| fused(&estimates, sources));
             self.windows.push(Window {
                 recording: recording.name.clone(),
+                start_s: start as f64 / rate.hz(),
                 person,
                 reference: (one + other) / 2.0,
                 rates: rates.collect(),
+                trace: self.drawn.then(|| page::trace(recording, &span)),
             });
         }
         Ok(())
@@ -398,6 +416,7 @@ mod tests {
             sources: vec![Source::Impedance],
             half: None,
             json: true,
+            report: None,
         }
     }
 
@@ -413,6 +432,16 @@ mod tests {
     }
 
     #[test]
+    fn a_page_shows_the_windows() {
+        let folder = folder(usize::MAX);
+        let path = folder.path().join("page.html");
+        run(&Args { report: Some(path.clone()), ..args(folder.path(), &["x"]) }).unwrap();
+        let page = std::fs::read_to_string(path).unwrap();
+        assert_eq!(page.matches("values by reading").count(), 2, "{page}");
+        assert!(page.contains("Agreement") && page.contains("x, from 16 s"), "{page}");
+    }
+
+    #[test]
     fn windows_without_a_reference_are_counted() {
         let folder = folder(2_000);
         let summary = evaluate(&args(folder.path(), &[])).unwrap().summary();
@@ -424,9 +453,11 @@ mod tests {
     fn figures_by_hand() {
         let window = |reference, rate| Window {
             recording: String::new(),
+            start_s: 0.0,
             person: CaseId(0),
             reference,
             rates: vec![rate],
+            trace: None,
         };
         let windows = [
             window(15.0, Some(16.0)),

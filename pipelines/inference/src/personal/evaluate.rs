@@ -1,8 +1,9 @@
 //! Whether the intervals hold what they promise, and whether the forecast is worth more than the last value.
 
 use super::fit::Series;
-use super::track::step;
+use super::track::{Judgement, step};
 use super::{COVERAGES, Normals, Population, SIGNALS, quantile};
+use haar_schema::Timestamp;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -41,6 +42,34 @@ pub struct Coverage {
     pub tenth_patient: f64,
     /// The interval's mean width.
     pub width: f64,
+}
+
+/// A reading with where it was expected.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct JudgedReading {
+    /// Event time.
+    pub at: Timestamp,
+    /// In the signal's unit.
+    pub value: f64,
+    /// What was said of it, from the readings before alone.
+    pub judgement: Judgement,
+}
+
+/// A patient's readings, by signal in the order of [`SIGNALS`], each judged by a model that has not seen the patient.
+pub fn judge(normals: &Normals, patient: &Series) -> Vec<Vec<JudgedReading>> {
+    let (populations, _) = normals.for_case(patient.id);
+    let signals = populations.iter().zip(&patient.readings);
+    signals.map(|(population, readings)| judged(population, readings)).collect()
+}
+
+fn judged(population: &Population, readings: &[(Timestamp, f64)]) -> Vec<JudgedReading> {
+    let mut track = None;
+    let judge = |(at, value): &(Timestamp, f64)| {
+        let (judgement, after) = step(population, track, *value, *at)?;
+        track = Some(after);
+        Some(JudgedReading { at: *at, value: *value, judgement })
+    };
+    readings.iter().filter_map(judge).collect()
 }
 
 /// Judges all readings of patients, each by a model that has not seen them, by group and signal.
@@ -82,11 +111,10 @@ struct Tally {
 }
 
 impl Tally {
-    fn add(&mut self, population: &Population, readings: &[(haar_schema::Timestamp, f64)]) {
-        let (mut track, mut last) = (None, None);
+    fn add(&mut self, population: &Population, readings: &[(Timestamp, f64)]) {
+        let mut last = None;
         let (mut own, mut own_within) = (0, [0; COVERAGES.len()]);
-        for (at, value) in readings {
-            let Some((judgement, after)) = step(population, track, *value, *at) else { continue };
+        for JudgedReading { value, judgement, .. } in &judged(population, readings) {
             let within = judgement.intervals.map(|(lower, upper)| (lower..=upper).contains(value));
             if let Some(last) = last.filter(|_| judgement.personal) {
                 own += 1;
@@ -102,7 +130,7 @@ impl Tally {
                 (0..COVERAGES.len())
                     .for_each(|at| self.within_first[at] += usize::from(within[at]));
             }
-            (track, last) = (Some(after), Some(*value));
+            last = Some(*value);
         }
         self.readings += own;
         for (coverage, within) in own_within.into_iter().enumerate() {

@@ -24,7 +24,7 @@ mod evaluate;
 mod fit;
 mod track;
 
-pub use evaluate::{Coverage, PersonalFigures, evaluate};
+pub use evaluate::{Coverage, JudgedReading, PersonalFigures, evaluate, judge};
 pub use fit::{FitError, Series, fit, series};
 pub use track::{Judgement, PersonalState};
 

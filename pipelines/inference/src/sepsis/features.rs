@@ -2,7 +2,8 @@
 //!
 //! Hour by hour and causal: [`History::push`] takes what was measured in one hour and gives the row of features at
 //! its end, from that hour and those before it alone. What was never measured is NaN and stays so; that, when and how often
-//! something is ordered says much about a patient (Agniel, Kohane, Weber, BMJ 361, 2018), so ages and counts are features too.
+//! something is ordered says much about a patient (Agniel, Kohane, Weber, BMJ 361, 2018), so ages and counts are features too,
+//! and of laboratory values also the rate and the time since the first.
 //!
 //! Left out on purpose: the kind of unit (its names are a site's own) and end-tidal CO₂ (not measured in the
 //! hospital that the shipped model was trained on).
@@ -92,6 +93,7 @@ struct Course {
     smallest: f32,
     sum: f64,
     count: u32,
+    first_at: u32,
     measured_at: u32,
 }
 
@@ -106,6 +108,7 @@ impl History {
             smallest: f32::NAN,
             sum: 0.0,
             count: 0,
+            first_at: 0,
             measured_at: 0,
         };
         let courses = [none; VARIABLES.len()];
@@ -135,6 +138,7 @@ impl History {
             course.last = value;
             if course.count == 0 {
                 course.first = value;
+                course.first_at = self.hours;
             }
             course.largest = course.largest.max(value);
             course.smallest = course.smallest.min(value);
@@ -174,6 +178,14 @@ impl History {
         row.put(name, || format!("{name} largest"), course.largest);
         row.put(name, || format!("{name} smallest"), course.smallest);
         if number >= VITALS {
+            let hours = self.hours.max(1) as f32;
+            row.put(name, || format!("{name} count"), course.count as f32);
+            row.put(name, || format!("{name} count by hour"), course.count as f32 / hours);
+            row.put(
+                name,
+                || format!("{name} since ordered"),
+                known((self.hours - course.first_at) as f32),
+            );
             return;
         }
         let mean = course.sum / f64::from(course.count.max(1));
@@ -314,6 +326,9 @@ mod tests {
             ("HR slope 6 h", 10.0),
             ("HR smallest 6 h", 80.0),
             ("Lactate age", 2.0),
+            ("Lactate count", 1.0),
+            ("Lactate count by hour", 0.25),
+            ("Lactate since ordered", 2.0),
             ("Laboratory values measured 3 h", 1.0),
             ("Laboratory values measured 1 h", 0.0),
             ("Hours in intensive care", 4.0),

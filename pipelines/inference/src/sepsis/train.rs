@@ -35,7 +35,7 @@ pub struct SepsisSettings {
 impl Default for SepsisSettings {
     fn default() -> Self {
         let growth = Growth {
-            trees: 200,
+            trees: 150,
             leaves: 12,
             learning_rate: 0.05,
             leaf_weight: 300.0,
@@ -43,7 +43,7 @@ impl Default for SepsisSettings {
             feature_share: 0.3,
             group_share: 0.8,
         };
-        Self { seed: 2019, folds: 5, thinning: 2, growth }
+        Self { seed: 2019, folds: 8, thinning: 2, growth }
     }
 }
 

@@ -68,7 +68,11 @@ fn injected(figures: &InjectedFigures, parts: &mut Vec<Part>) {
     let titles = ["Surest false alarms", "Surest misses"];
     for (title, mistakes) in titles.into_iter().zip(&figures.mistakes) {
         let traces = mistakes.iter().map(|mistake| (caption(mistake), trace(mistake))).collect();
-        parts.push(Part::Traces { title: title.into(), traces });
+        parts.push(Part::Traces {
+            title: title.into(),
+            note: "Shaded: labelled. Underlined: called.".into(),
+            traces,
+        });
     }
 }
 
@@ -88,6 +92,7 @@ fn trace(mistake: &Mistake) -> Trace {
         values: mistake.values.clone(),
         labelled: wrong(&mistake.labels),
         called: wrong(&mistake.readings),
+        around: Vec::new(),
     }
 }
 
