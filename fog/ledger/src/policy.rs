@@ -111,6 +111,11 @@ pub enum PolicySyntaxError {
         /// What is wrong.
         problem: &'static str,
     },
+    /// A name or URL that cannot stand in a policy.
+    #[error(
+        "a name or URL of a policy is one word without control characters, and a name is not `none`"
+    )]
+    Word,
     /// No quorum.
     #[error("the policy has no quorum line; end it with `quorum <name>` (or `quorum none`)")]
     NoQuorum,
@@ -143,12 +148,23 @@ impl Policy {
     /// A policy from its parts. A rule's groups are named by their place.
     ///
     /// # Errors
-    /// If a witness is there twice, named twice in the rule or not at all, or a threshold cannot be met.
+    /// If a name or URL is not one word, a witness is there twice or twice in the rule, the rule names one that is
+    /// not there, or a threshold cannot be met.
     pub fn new(
         logs: Vec<PolicyLog>,
         witnesses: Vec<PolicyWitness>,
         rule: Option<&Rule>,
     ) -> Result<Self, PolicySyntaxError> {
+        let urls = logs.iter().map(|log| &log.url).chain(witnesses.iter().map(|own| &own.url));
+        let names = witnesses.iter().map(|own| own.name.as_str());
+        // White space in a word would begin another word, or another line.
+        let words = urls.flatten().all(|url| is_word(url))
+            && names.clone().all(is_name)
+            && rule.is_none_or(names_are_words);
+        if !words {
+            return Err(PolicySyntaxError::Word);
+        }
+        let taken: BTreeSet<&str> = names.collect();
         let mut text = String::new();
         for log in &logs {
             line(&mut text, "log", &[log.key.as_str()], log.url.as_deref());
@@ -158,7 +174,7 @@ impl Policy {
         }
         let mut groups = 0;
         let quorum = match rule {
-            Some(rule) => write_rule(rule, &mut text, &mut groups),
+            Some(rule) => write_rule(rule, &taken, &mut text, &mut groups),
             None => "none".to_owned(),
         };
         line(&mut text, "quorum", &[&quorum], None);
@@ -408,15 +424,42 @@ fn public(vkey: &str) -> Option<Vec<u8>> {
     typed.get(1..).map(<[u8]>::to_vec)
 }
 
+/// Whether this is one word of a line.
+fn is_word(text: &str) -> bool {
+    !text.is_empty() && !text.chars().any(|c| c.is_ascii_control() || c == ' ')
+}
+
+fn is_name(text: &str) -> bool {
+    is_word(text) && text != "none"
+}
+
+fn names_are_words(rule: &Rule) -> bool {
+    match rule {
+        Rule::Witness(name) => is_name(name),
+        Rule::AtLeast(_, rules) => rules.iter().all(names_are_words),
+    }
+}
+
 /// Writes a rule's groups, the inner ones first; the name by which the outer one goes.
-fn write_rule(rule: &Rule, text: &mut String, groups: &mut usize) -> String {
+fn write_rule(
+    rule: &Rule,
+    taken: &BTreeSet<&str>,
+    text: &mut String,
+    groups: &mut usize,
+) -> String {
     match rule {
         Rule::Witness(name) => name.clone(),
         Rule::AtLeast(threshold, rules) => {
             let names: Vec<String> =
-                rules.iter().map(|rule| write_rule(rule, text, groups)).collect();
-            *groups += 1;
-            let name = format!("group-{groups}");
+                rules.iter().map(|rule| write_rule(rule, taken, text, groups)).collect();
+            // A witness may have such a name.
+            let name = loop {
+                *groups += 1;
+                let name = format!("group-{groups}");
+                if !taken.contains(name.as_str()) {
+                    break name;
+                }
+            };
             let threshold = threshold.to_string();
             let mut words = vec![name.as_str(), &threshold];
             words.extend(names.iter().map(String::as_str));
@@ -524,6 +567,31 @@ mod tests {
             assert!(error.contains(problem), "{text}: {error}");
         }
         assert_eq!("quorum none".parse::<Policy>().unwrap(), Policy::default());
+    }
+
+    #[test]
+    fn what_is_not_one_word_cannot_become_another_line() {
+        let logs = || vec![PolicyLog { key: log().vkey().clone(), url: None }];
+        let stranger = Identity::generate("log.example", [9; 32]).unwrap();
+        let url = format!("https://w0.example/\nlog {}", stranger.vkey());
+        let made = Policy::new(logs(), vec![PolicyWitness { url: Some(url), ..witness(0) }], None);
+        assert_eq!(made, Err(PolicySyntaxError::Word));
+        for name in ["", "a b", "a\tb", "a\nquorum none", "none", "a\u{7f}"] {
+            let made =
+                Policy::new(logs(), vec![PolicyWitness { name: name.into(), ..witness(0) }], None);
+            assert_eq!(made, Err(PolicySyntaxError::Word), "{name:?}");
+            let rule = Rule::AtLeast(1, vec![Rule::Witness(name.into())]);
+            assert!(Policy::new(logs(), vec![witness(0)], Some(&rule)).is_err(), "{name:?}");
+            let rule = Rule::Witness(name.into());
+            assert!(Policy::new(logs(), vec![witness(0)], Some(&rule)).is_err(), "{name:?}");
+        }
+        // A member that is named as a group would be does not stop the others.
+        let witnesses = vec![PolicyWitness { name: "group-1".into(), ..witness(0) }, witness(1)];
+        let rule =
+            Rule::AtLeast(2, vec![Rule::Witness("group-1".into()), Rule::Witness("w1".into())]);
+        let policy = Policy::new(logs(), witnesses, Some(&rule)).unwrap();
+        assert!(policy.check(note(&[0, 1]).as_bytes()).is_ok());
+        assert!(policy.check(note(&[0]).as_bytes()).is_err());
     }
 
     #[test]
