@@ -28,6 +28,7 @@ mod identity;
 mod leaf;
 mod plain_proof;
 mod policy;
+mod privacy;
 mod proof;
 mod resource;
 pub mod server;
@@ -58,12 +59,15 @@ pub use policy::{
     Cosigned, MAX_DEFINITIONS, MAX_POLICY_BYTES, Policy, PolicyError, PolicyLog, PolicySyntaxError,
     PolicyWitness, Rule, usual_threshold,
 };
+pub use privacy::erasure::{EraseError, Erased, MAX_ERASED, Sealing, erasure_name};
+pub use privacy::records_key::{RecordsKey, RecordsKeyError};
+pub use privacy::seal::{Held, Keyholder, MAX_KEYS, Random, SealError};
 pub use proof::{MAX_PROOF_BYTES, ProofError, ProofFile};
 pub use site_log::{AppendError, Appended, MAX_APPEND_RECORDS, OpenError, SiteLog};
 pub use snapshot::{MAX_FOUND, ReadError, Snapshot};
 pub use tables::{Damage, Record};
 pub use tree::MAX_LEAVES;
-pub use verify::{Trust, Verified, VerifyError, verify};
+pub use verify::{Trust, Verified, VerifiedLeaf, VerifyError, verify, verify_leaf};
 pub use witness::{
     AddCheckpoint, AddCheckpointError, Inconsistent, MAX_PROOF_LINES, MAX_REQUEST_BYTES,
     MalformedRequest, Witness,

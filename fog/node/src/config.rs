@@ -113,6 +113,9 @@ pub struct LogConfig {
     pub origin: String,
     /// File of the signing key; default `log.key` in the data directory. Made if it is not there.
     pub key_file: Option<PathBuf>,
+    /// File of the key under which records are sealed; default `records.key` in the data directory. Made if it
+    /// is not there. An erasure replaces it, so the fog must be able to write in its folder.
+    pub records_key_file: Option<PathBuf>,
 }
 
 /// The log of many parties that the site log is put before.
@@ -182,7 +185,7 @@ impl Default for DataflowConfig {
 
 impl Default for LogConfig {
     fn default() -> Self {
-        Self { origin: "haar.invalid/site".to_owned(), key_file: None }
+        Self { origin: "haar.invalid/site".to_owned(), key_file: None, records_key_file: None }
     }
 }
 
@@ -308,6 +311,7 @@ impl Config {
         [&mut self.data_dir, &mut link.ca_file, &mut link.cert_file, &mut link.key_file]
             .into_iter()
             .chain(&mut self.log.key_file)
+            .chain(&mut self.log.records_key_file)
             .chain(&mut self.dataflow.pipelines)
             .chain(&mut self.models.registry)
             .chain(&mut self.alarms.policy)

@@ -15,6 +15,7 @@ mod commit;
 mod config;
 mod consortium;
 mod courses;
+mod erasure;
 mod ingest;
 mod models;
 mod node;
@@ -32,6 +33,7 @@ pub use config::{
     ParametersConfig, SmtpTarget, TelemetryConfig, WebhookTarget,
 };
 pub use consortium::{EnvoyError, PUT_FORWARD};
+pub use erasure::{Erasure, ErasureError};
 pub use node::{RunError, Running, StartError, run, start};
 pub use stats::{FogStats, RecentFlag};
-pub use store::DATABASE_FILE;
+pub use store::{DATABASE_FILE, RECORDS_KEY_FILE, StoreEraseError, StoreError};

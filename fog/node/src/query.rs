@@ -1,7 +1,7 @@
 //! What the node shows by HTTP: the log as static tiles, and its records to those on the admin address.
 //!
 //! - `GET /log/checkpoint`, `/log/tile/…`: C2SP tlog-tiles. Commitments only; fit to be published.
-//! - `GET /v1/records/{index}`: the record behind a leaf, as JSON. Discloses; admin address only.
+//! - `GET /v1/records/{index}`: the record behind a leaf, as JSON. Discloses; admin address only. 410 if the patient was erased.
 //! - `GET /v1/proofs/{index}`: its proof file (C2SP tlog-proof with the opening).
 //! - `GET /v1/consortium`: how far the site log has come: leaves in all, put forward, sequenced and witnessed in the consortium log.
 //! - `GET /v1/alarms`: the alarms that are not over, the most pressing first.
@@ -209,7 +209,10 @@ async fn history(State(store): State<Arc<Store>>, Query(page): Query<Page>) -> R
         let begin = end.saturating_sub(HISTORY_LEAVES);
         let mut steps = Vec::new();
         for leaf in (begin..end).rev() {
-            let record = log.record(leaf)?;
+            let record = match log.record(leaf) {
+                Err(ReadError::Erased { .. }) => continue,
+                record => record?,
+            };
             if record.kind != LeafKind::AlarmTransition {
                 continue;
             }
@@ -277,6 +280,9 @@ async fn read<T: Send + 'static>(
         Ok(Ok(found)) => show(found),
         Ok(Err(error @ ReadError::NoSuchLeaf { .. })) => {
             (StatusCode::NOT_FOUND, format!("{error}\n")).into_response()
+        }
+        Ok(Err(error @ ReadError::Erased { .. })) => {
+            (StatusCode::GONE, format!("{error}\n")).into_response()
         }
         Ok(Err(error)) => {
             tracing::error!(%error, "the site log cannot be read");
