@@ -213,6 +213,31 @@ fn parse_cosigned(bytes: &[u8]) -> Result<Head, CheckpointError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1_024))]
+
+        /// Whatever is read is written again byte for byte, and nothing is read that is not in its one form.
+        #[test]
+        fn any_bytes_are_a_checkpoint_or_none(
+            origin in "[ -~]{0,8}", size in "(0|[1-9][0-9]{0,21}|0[0-9])", root: [u8; 32],
+            more in "([ -~]{0,6}\n){0,2}", lines in prop::collection::vec((".{0,6}", any::<[u8; 9]>()), 0..4), noise: Vec<u8>,
+        ) {
+            let root = crate::base64::encode(&root);
+            let mut note = format!("{origin}\n{size}\n{root}\n{more}\n");
+            for (name, bytes) in lines {
+                note += &format!("— {name} {}\n", crate::base64::encode(&bytes));
+            }
+            if let Ok(head) = Head::open_stored(&note) {
+                prop_assert_eq!(&head.note, &note);
+                prop_assert_eq!((head.origin.as_str(), head.size.to_string()), (origin.as_str(), size));
+                let text = format!("{}\n{}\n{root}\n", head.origin, head.size);
+                prop_assert!(head.text().starts_with(&text));
+            }
+            prop_assert!(Head::parse(&noise).is_err());
+        }
+    }
 
     #[test]
     fn a_checkpoint_is_as_documented() {

@@ -175,7 +175,8 @@ impl CosignerKey {
     fn verify_line(&self, text: &str, bytes: &[u8]) -> Option<u64> {
         let bytes: &[u8; LINE_BYTES] = bytes.try_into().ok()?;
         let time = u64::from_be_bytes(bytes[4..12].try_into().ok()?);
-        let fits = i64::try_from(time).is_ok() && self.fits(message(text, time).as_bytes(), &bytes[12..]);
+        let fits =
+            i64::try_from(time).is_ok() && self.fits(message(text, time).as_bytes(), &bytes[12..]);
         fits.then_some(time)
     }
 
@@ -272,7 +273,8 @@ mod tests {
     /// The example of C2SP tlog-cosignature; the key that signed it is not published.
     #[test]
     fn the_example_of_the_specification_is_read() {
-        let text = "example.com/behind-the-sofa\n20852163\nCsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=\n";
+        let text =
+            "example.com/behind-the-sofa\n20852163\nCsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=\n";
         let line = "jWbPPwAAAABkGFDLEZMHwSRaJNiIDoe9DYn/zXcrtPHeolMI5OWXEhZCB9dlrDJsX3b2oyin1nPZqhf5nNo0xUe+mbIUBkBIfZ+qnA==";
         let bytes: [u8; LINE_BYTES] = base64::decode_array(line).unwrap();
         let time = u64::from_be_bytes(bytes[4..12].try_into().unwrap());
@@ -288,7 +290,9 @@ mod tests {
     #[test]
     fn times_that_no_cosignature_can_bear_are_refused() {
         let own = cosigner();
-        for (time, fits) in [(1, true), (i64::MAX as u64, true), (1 << 63, false), (u64::MAX, false)] {
+        for (time, fits) in
+            [(1, true), (i64::MAX as u64, true), (1 << 63, false), (u64::MAX, false)]
+        {
             let note = format!("{TEXT}\n{}", own.cosign(TEXT, time));
             assert_eq!(own.vkey().verify(&note).is_ok(), fits, "{time}");
         }

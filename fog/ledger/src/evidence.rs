@@ -269,6 +269,7 @@ mod tests {
     use super::*;
     use crate::checkpoint::SignedCheckpoint;
     use crate::identity::Identity;
+    use proptest::prelude::*;
 
     fn log() -> Identity {
         Identity::generate("log.example", [1; 32]).unwrap()
@@ -295,6 +296,22 @@ mod tests {
         let forged = SignedCheckpoint::sign(&stranger, 7, [2; 32]).unwrap().note().to_owned();
         let made = Evidence::of_checkpoints(log().vkey(), &note(7, 1), &forged);
         assert!(matches!(made, Err(EvidenceError::Note(_))), "{made:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_refused_or_is_itself(at: prop::sample::Index, put in "[ -~\\n]{0,4}", cut in 0_usize..6) {
+            let fork = Evidence::of_checkpoints(log().vkey(), &note(7, 1), &note(7, 2)).unwrap();
+            let text = fork.to_text();
+            // Above ASCII there is only the dash; it is not cut in two.
+            let at = (0..=at.index(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap();
+            let end = (at + cut..=text.len()).find(|end| text.is_char_boundary(*end)).unwrap_or(text.len());
+            let spoilt = format!("{}{put}{}", &text[..at], &text[end..]);
+            if let Ok(read) = Evidence::parse(&spoilt) {
+                prop_assert_eq!(read, fork);
+                prop_assert_eq!(spoilt, text);
+            }
+        }
     }
 
     #[test]

@@ -484,6 +484,7 @@ mod tests {
     use crate::checkpoint::SignedCheckpoint;
     use crate::cosignature::Cosigner;
     use crate::identity::Identity;
+    use proptest::prelude::*;
 
     fn log() -> Identity {
         Identity::generate("log.example", [1; 32]).unwrap()
@@ -592,6 +593,69 @@ mod tests {
         let policy = Policy::new(logs(), witnesses, Some(&rule)).unwrap();
         assert!(policy.check(note(&[0, 1]).as_bytes()).is_ok());
         assert!(policy.check(note(&[0]).as_bytes()).is_err());
+    }
+
+    /// A rule over the witnesses `from` on, and how many it names.
+    fn rule(from: u8, shape: &[u8]) -> (Rule, u8) {
+        match shape {
+            [] => (Rule::Witness(format!("w{from}")), 1),
+            [first, rest @ ..] => {
+                let (mut rules, mut named) = (Vec::new(), 0);
+                for part in rest.chunks(rest.len().div_ceil(2).max(1)).take(2) {
+                    let (inner, more) = rule(from + named, part);
+                    rules.push(inner);
+                    named += more;
+                }
+                rules.push(Rule::Witness(format!("w{}", from + named)));
+                (Rule::AtLeast(1 + usize::from(*first) % rules.len(), rules), named + 1)
+            }
+        }
+    }
+
+    fn met(rule: &Rule, cosigned: &[u8]) -> bool {
+        match rule {
+            Rule::Witness(name) => cosigned.iter().any(|n| *name == format!("w{n}")),
+            Rule::AtLeast(k, rules) => {
+                rules.iter().filter(|rule| met(rule, cosigned)).count() >= *k
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(256))]
+
+        #[test]
+        fn a_nested_rule_is_met_as_it_reads(shape in prop::collection::vec(any::<u8>(), 0..5), set: u16) {
+            let (rule, named) = rule(0, &shape);
+            let logs = vec![PolicyLog { key: log().vkey().clone(), url: None }];
+            let policy = Policy::new(logs, (0..named).map(witness).collect(), Some(&rule)).unwrap();
+            let cosigned: Vec<u8> = (0..named).filter(|n| set >> n & 1 == 1).collect();
+            let got = policy.check(note(&cosigned).as_bytes());
+            prop_assert_eq!(got.is_ok(), met(&rule, &cosigned));
+            prop_assert_eq!(policy.to_text().parse::<Policy>(), Ok(policy));
+        }
+
+        #[test]
+        fn any_text_is_a_policy_or_none(lines in prop::collection::vec(
+            "(log|witness|group|quorum|#|)[ \t]?(a|b|none|1|2|any|all|[ -~\u{80}-\u{2ff}]{0,9}|[ ab12]{0,9})*", 0..6,
+        ), keys: u8) {
+            let key = cosigner(keys % 3).vkey().to_string();
+            let text = format!("witness a {key}\n{}\nquorum a\n", lines.join("\n"));
+            for text in [lines.join("\n"), text] {
+                if let Ok(policy) = text.parse::<Policy>() {
+                    prop_assert_eq!(policy.to_text().parse::<Policy>(), Ok(policy));
+                }
+            }
+        }
+
+        /// Lines in any order, some twice, some of strangers: who counts is who cosigned.
+        #[test]
+        fn lines_count_once_and_in_any_order(lines in prop::collection::vec(0_u8..9, 0..20)) {
+            let policy = policy(Some(&Rule::AtLeast(5, names(0..6))));
+            let distinct: BTreeSet<u8> = lines.iter().copied().filter(|n| *n < 6).collect();
+            let got = policy.check(note(&lines).as_bytes());
+            prop_assert_eq!(got.is_ok(), distinct.len() >= 5);
+        }
     }
 
     #[test]

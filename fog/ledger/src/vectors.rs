@@ -9,10 +9,12 @@ use crate::fixtures::{Hashes, TESSERA_VKEY, folder, hashes_of, memory};
 use crate::identity::VerifierKey;
 use crate::tree::Edge;
 use crate::witness::{AddCheckpoint, Witness};
+use ct_merkle::digest::consts::U32;
+use ct_merkle::digest::{FixedOutput, HashMarker, Output, OutputSizeUser, Update};
 use ct_merkle::mem_backed_tree::MemoryBackedTree;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use sha2::Sha256;
+use sha2::{Digest, Sha256};
 use signed_note::Verifier;
 use std::convert::Infallible;
 use tlog_tiles::Hash;
@@ -139,7 +141,13 @@ fn recorded_consistency_proofs() {
             let vector: Vector = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
             let proof = vector.proof.unwrap_or_default();
             let proof: Option<Vec<_>> = proof.iter().map(|text| hash(Some(text))).collect();
-            let roots = (hash(vector.root1.as_deref()), hash(vector.root2.as_deref()));
+            // Some vectors do not care what the roots are and give other lengths; a checkpoint cannot. One
+            // hash stands for such a root then, so that equal ones stay equal.
+            let root = |text: Option<&str>| {
+                let other = || Some(tlog_tiles::record_hash(text?.as_bytes()));
+                hash(text).or_else(other)
+            };
+            let roots = (root(vector.root1.as_deref()), root(vector.root2.as_deref()));
             // A hash of the wrong length is refused where a request is read.
             let holds = match (proof, roots) {
                 (Some(proof), (Some(one), Some(two))) => {
@@ -226,12 +234,34 @@ fn recorded_tessera_is_cosigned_from_every_size_to_every_other() {
     assert_eq!(pairs, 16 * 17 / 2);
 }
 
+/// SHA-256 for `ct_merkle`, which wants a newer version of the hash's traits than we have.
+#[derive(Clone, Default)]
+struct Hasher(Sha256);
+
+impl OutputSizeUser for Hasher {
+    type OutputSize = U32;
+}
+
+impl HashMarker for Hasher {}
+
+impl Update for Hasher {
+    fn update(&mut self, data: &[u8]) {
+        Digest::update(&mut self.0, data);
+    }
+}
+
+impl FixedOutput for Hasher {
+    fn finalize_into(self, out: &mut Output<Self>) {
+        out.copy_from_slice(&self.0.finalize());
+    }
+}
+
 /// Roots, inclusion and consistency proofs are byte for byte those of another implementation.
 #[test]
 fn trees_are_those_of_ct_merkle() {
     const SIZE: u64 = 600;
     let hashes = hashes_of(SIZE, "x");
-    let mut tree = MemoryBackedTree::<Sha256, Vec<u8>>::new();
+    let mut tree = MemoryBackedTree::<Hasher, Vec<u8>>::new();
     let bytes = |proof: Vec<Hash>| proof.iter().flat_map(|hash| hash.0).collect::<Vec<u8>>();
     for size in 1..=SIZE {
         tree.push(format!("x{}", size - 1).into_bytes());
