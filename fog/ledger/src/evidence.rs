@@ -11,7 +11,8 @@
 //! [`Evidence::parse`] checks everything that the bytes alone can show: that the log signed the notes, and for
 //! a [`EvidenceKind::Fork`] that they are two roots of one size, which proves the fork to anybody. The other
 //! kinds are *testimony*: the notes are the log's own, and that one does not follow from the other is what
-//! the witness says who could not be shown a proof of it. Anybody may ask the log for that proof. Of an entry
+//! the witness says who was not shown a proof of it. Anybody may ask the log for that proof; and anybody may have
+//! handed a checkpoint of an honest log to that witness with a wrong one. Of an entry
 //! it is not checked here who signed it: that needs the key registry of the log.
 
 use crate::checkpoint::{CheckpointError, Head};
