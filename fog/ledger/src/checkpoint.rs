@@ -18,7 +18,7 @@
 //! Only witnesses, who remember, find that.
 
 use crate::identity::{Identity, VerifierKey};
-use signed_note::{Note, NoteError, VerifierList};
+use signed_note::{Note, Signature, Verifier};
 use tlog_tiles::{Checkpoint, Hash};
 
 /// The longest checkpoint note that is read.
@@ -64,8 +64,8 @@ impl SignedCheckpoint {
     /// # Errors
     /// If it is malformed, or not signed by the one of `keys` that speaks for its origin.
     pub fn open(note: &[u8], keys: &[VerifierKey]) -> Result<Self, CheckpointError> {
-        let (head, parsed) = parse(note)?;
-        let signer = signed_by(&head, &parsed, keys)?;
+        let head = parse(note)?;
+        let signer = signed_by(&head, keys)?;
         Ok(Self { head, signer })
     }
 
@@ -119,7 +119,7 @@ pub(crate) struct Head {
 
 impl Head {
     pub(crate) fn parse(note: &[u8]) -> Result<Self, CheckpointError> {
-        parse(note).map(|(head, _)| head)
+        parse(note)
     }
 
     /// Reads a checkpoint that may be cosigned, and finds the one of `keys` that signed it for its log.
@@ -127,22 +127,38 @@ impl Head {
         note: &[u8],
         keys: &[VerifierKey],
     ) -> Result<(Self, VerifierKey), CheckpointError> {
-        let (head, parsed) = parse_cosigned(note)?;
-        let signer = signed_by(&head, &parsed, keys)?;
+        let head = parse_cosigned(note)?;
+        let signer = signed_by(&head, keys)?;
         Ok((head, signer))
     }
 
     /// A note that was checked before it was stored.
     pub(crate) fn open_stored(note: &str) -> Result<Self, CheckpointError> {
-        parse_cosigned(note.as_bytes()).map(|(head, _)| head)
+        parse_cosigned(note.as_bytes())
     }
 
-    /// The note with the log's own signature lines only.
+    /// The note with one signature line, that of the log: a line of the same name that is not by its key is
+    /// no more the log's than any other.
     pub(crate) fn signed_by_log(&self, log: &VerifierKey) -> String {
-        let own = format!("— {} ", log.origin());
-        let (text, signatures) = self.note.split_at(self.text().len() + 1);
-        let lines = signatures.split_inclusive('\n').filter(|line| line.starts_with(&own));
-        std::iter::once(text).chain(lines.take(1)).collect()
+        let line = self.line_of(log).ok().flatten().unwrap_or_default();
+        format!("{}\n{line}", self.text())
+    }
+
+    /// The first signature line by this key, once all lines that bear its name and id are found to fit.
+    fn line_of(&self, key: &VerifierKey) -> Result<Option<&str>, CheckpointError> {
+        let mut own = None;
+        for line in self.note[self.text().len() + 1..].split_inclusive('\n') {
+            let signature = Signature::from_bytes(line.trim_end_matches('\n').as_bytes())
+                .map_err(|_| CheckpointError::Malformed)?;
+            if signature.name() != key.origin() || signature.id() != key.verifier.key_id() {
+                continue;
+            }
+            if !key.verifier.verify(self.text().as_bytes(), signature.signature()) {
+                return Err(CheckpointError::Signature { origin: self.origin.clone() });
+            }
+            own = own.or(Some(line));
+        }
+        Ok(own)
     }
 
     /// The text that is signed, with the line feed at its end.
@@ -152,35 +168,30 @@ impl Head {
     }
 }
 
-/// The one of `keys` that speaks for the checkpoint's origin and has signed it.
-fn signed_by(
-    head: &Head,
-    note: &Note,
-    keys: &[VerifierKey],
-) -> Result<VerifierKey, CheckpointError> {
+/// The first of `keys` that speaks for the checkpoint's origin and has signed it. Every line of every one of them must
+/// fit (C2SP signed-note): a note with a broken line of a known key is not to be relied on.
+fn signed_by(head: &Head, keys: &[VerifierKey]) -> Result<VerifierKey, CheckpointError> {
+    let mut signer = None;
     for key in keys.iter().filter(|key| key.origin() == head.origin) {
-        match note.verify(&VerifierList::new(vec![Box::new(key.verifier.clone())])) {
-            Ok(_) => return Ok(key.clone()),
-            // Another key of the same origin, such as the one before a rotation.
-            Err(NoteError::UnverifiedNote) => {}
-            Err(_) => return Err(CheckpointError::Signature { origin: head.origin.clone() }),
+        if head.line_of(key)?.is_some() {
+            signer = signer.or(Some(key));
         }
     }
-    Err(CheckpointError::UnknownKey { origin: head.origin.clone() })
+    signer.cloned().ok_or_else(|| CheckpointError::UnknownKey { origin: head.origin.clone() })
 }
 
-fn parse(bytes: &[u8]) -> Result<(Head, Note), CheckpointError> {
+fn parse(bytes: &[u8]) -> Result<Head, CheckpointError> {
     if bytes.len() > MAX_CHECKPOINT_BYTES {
         return Err(CheckpointError::Malformed);
     }
-    let (head, note) = parse_cosigned(bytes)?;
+    let head = parse_cosigned(bytes)?;
     match head.note[head.text().len() + 1..].lines().count() {
-        1 => Ok((head, note)),
+        1 => Ok(head),
         count => Err(CheckpointError::Signatures(count)),
     }
 }
 
-fn parse_cosigned(bytes: &[u8]) -> Result<(Head, Note), CheckpointError> {
+fn parse_cosigned(bytes: &[u8]) -> Result<Head, CheckpointError> {
     let malformed = || CheckpointError::Malformed;
     if bytes.len() > MAX_COSIGNED_BYTES {
         return Err(malformed());
@@ -191,18 +202,42 @@ fn parse_cosigned(bytes: &[u8]) -> Result<(Head, Note), CheckpointError> {
     if note.to_bytes() != bytes || checkpoint.to_bytes() != note.text() {
         return Err(malformed());
     }
-    let head = Head {
+    Ok(Head {
         origin: checkpoint.origin().to_owned(),
         size: checkpoint.size(),
         root: checkpoint.hash().0,
         note: text.to_owned(),
-    };
-    Ok((head, note))
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1_024))]
+
+        /// Whatever is read is written again byte for byte, and nothing is read that is not in its one form.
+        #[test]
+        fn any_bytes_are_a_checkpoint_or_none(
+            origin in "[ -~]{0,8}", size in "(0|[1-9][0-9]{0,21}|0[0-9])", root: [u8; 32],
+            more in "([ -~]{0,6}\n){0,2}", lines in prop::collection::vec((".{0,6}", any::<[u8; 9]>()), 0..4), noise: Vec<u8>,
+        ) {
+            let root = crate::base64::encode(&root);
+            let mut note = format!("{origin}\n{size}\n{root}\n{more}\n");
+            for (name, bytes) in lines {
+                note += &format!("— {name} {}\n", crate::base64::encode(&bytes));
+            }
+            if let Ok(head) = Head::open_stored(&note) {
+                prop_assert_eq!(&head.note, &note);
+                prop_assert_eq!((head.origin.as_str(), head.size.to_string()), (origin.as_str(), size));
+                let text = format!("{}\n{}\n{root}\n", head.origin, head.size);
+                prop_assert!(head.text().starts_with(&text));
+            }
+            prop_assert!(Head::parse(&noise).is_err());
+        }
+    }
 
     #[test]
     fn a_checkpoint_is_as_documented() {
@@ -251,6 +286,29 @@ mod tests {
             open(&format!("{note}{line}\n"), &[&identity]),
             Err(CheckpointError::Signatures(2))
         );
+    }
+
+    #[test]
+    fn lines_of_strangers_neither_hide_the_log_s_own_nor_a_broken_one() {
+        let log = Identity::generate("log.example", [1; 32]).unwrap();
+        let newer = Identity::generate("log.example", [2; 32]).unwrap();
+        let keys = [log.vkey().clone(), newer.vkey().clone()];
+        let note = SignedCheckpoint::sign(&log, 7, [9; 32]).unwrap().note().to_owned();
+        let (text, line) = note.split_once("\n\n").unwrap();
+        let stranger = format!("— log.example {}\n", crate::base64::encode(&[7; 68]));
+        let crowded = format!("{text}\n\n{stranger}{line}{stranger}");
+        let (head, signer) = Head::open_cosigned(crowded.as_bytes(), &keys).unwrap();
+        assert_eq!((&signer, head.signed_by_log(&signer)), (log.vkey(), note.clone()));
+        // A broken line of a known key spoils the note, wherever it stands and whoever else signed.
+        for key in &keys {
+            let mut broken = vec![0; 68];
+            broken[..4].copy_from_slice(&key.verifier.key_id().to_be_bytes());
+            let broken = format!("— log.example {}\n", crate::base64::encode(&broken));
+            for lines in [format!("{line}{broken}"), format!("{broken}{line}")] {
+                let opened = Head::open_cosigned(format!("{text}\n\n{lines}").as_bytes(), &keys);
+                assert!(matches!(opened, Err(CheckpointError::Signature { .. })), "{lines}");
+            }
+        }
     }
 
     #[test]

@@ -175,10 +175,15 @@ impl CosignerKey {
     fn verify_line(&self, text: &str, bytes: &[u8]) -> Option<u64> {
         let bytes: &[u8; LINE_BYTES] = bytes.try_into().ok()?;
         let time = u64::from_be_bytes(bytes[4..12].try_into().ok()?);
-        let signature = Signature::from_slice(&bytes[12..]).ok()?;
-        let fits = i64::try_from(time).is_ok()
-            && self.key.verify_strict(message(text, time).as_bytes(), &signature).is_ok();
+        let fits =
+            i64::try_from(time).is_ok() && self.fits(message(text, time).as_bytes(), &bytes[12..]);
         fits.then_some(time)
+    }
+
+    /// RFC 8032 without the leeway that it leaves: no key and no commitment of small order.
+    pub(crate) fn fits(&self, message: &[u8], signature: &[u8]) -> bool {
+        Signature::from_slice(signature)
+            .is_ok_and(|signature| self.key.verify_strict(message, &signature).is_ok())
     }
 }
 
@@ -262,6 +267,34 @@ mod tests {
                 let verified = own.vkey().verify(&flipped);
                 assert!(!matches!(verified, Ok(Some(_))), "byte {byte} bit {bit}");
             }
+        }
+    }
+
+    /// The example of C2SP tlog-cosignature; the key that signed it is not published.
+    #[test]
+    fn the_example_of_the_specification_is_read() {
+        let text =
+            "example.com/behind-the-sofa\n20852163\nCsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=\n";
+        let line = "jWbPPwAAAABkGFDLEZMHwSRaJNiIDoe9DYn/zXcrtPHeolMI5OWXEhZCB9dlrDJsX3b2oyin1nPZqhf5nNo0xUe+mbIUBkBIfZ+qnA==";
+        let bytes: [u8; LINE_BYTES] = base64::decode_array(line).unwrap();
+        let time = u64::from_be_bytes(bytes[4..12].try_into().unwrap());
+        assert_eq!(time, 1_679_315_147);
+        assert_eq!(message(text, time), format!("cosignature/v1\ntime 1679315147\n{text}"));
+        let mut own = Cosigner::generate("witness.example.com/w1", [6; 32]).unwrap().vkey;
+        let note = format!("{text}\n— witness.example.com/w1 {line}\n");
+        assert_eq!(own.verify(&note), Ok(None), "not this key's");
+        own.id = u32::from_be_bytes(bytes[..4].try_into().unwrap());
+        assert!(own.verify(&note).is_err(), "its id, and not its signature");
+    }
+
+    #[test]
+    fn times_that_no_cosignature_can_bear_are_refused() {
+        let own = cosigner();
+        for (time, fits) in
+            [(1, true), (i64::MAX as u64, true), (1 << 63, false), (u64::MAX, false)]
+        {
+            let note = format!("{TEXT}\n{}", own.cosign(TEXT, time));
+            assert_eq!(own.vkey().verify(&note).is_ok(), fits, "{time}");
         }
     }
 

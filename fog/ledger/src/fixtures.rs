@@ -65,7 +65,7 @@ pub(crate) fn append(db: &Database, log: &SiteLog, records: &[Record]) {
 }
 
 /// The stored hashes of a tree.
-pub(crate) struct Hashes(Vec<tlog_tiles::Hash>);
+pub(crate) struct Hashes(pub(crate) Vec<tlog_tiles::Hash>);
 
 impl tlog_tiles::HashReader for Hashes {
     fn read_hashes(&self, indexes: &[u64]) -> Result<Vec<tlog_tiles::Hash>, tlog_tiles::Error> {

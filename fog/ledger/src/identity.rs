@@ -10,7 +10,7 @@
 //! Whoever has the signing key can speak for the log. The file is plain text: the disk and its
 //! permissions protect it, nothing else does.
 
-use ed25519_dalek::SigningKey;
+use ed25519_dalek::{SigningKey, VerifyingKey};
 use signed_note::{StandardSigner, StandardVerifier, Verifier};
 use std::fmt;
 use std::fs;
@@ -196,6 +196,13 @@ impl FromStr for VerifierKey {
         if !is_origin(origin) || id != format!("{:08x}", verifier.key_id()) {
             return Err(VerifierKeyError);
         }
+        // Under a key of small order anybody can make a signature that fits.
+        let typed = crate::base64::decode(&text[origin.len() + 10..]);
+        let bytes: Option<[u8; 32]> = typed.and_then(|typed| typed.get(1..)?.try_into().ok());
+        let key = bytes.and_then(|bytes| VerifyingKey::from_bytes(&bytes).ok());
+        if key.is_none_or(|key| key.is_weak()) {
+            return Err(VerifierKeyError);
+        }
         Ok(Self { text: text.to_owned(), origin_bytes: origin.len(), verifier })
     }
 }
@@ -338,6 +345,22 @@ mod tests {
                     assert!(text.parse::<VerifierKey>().is_err(), "{text}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn keys_of_small_order_are_refused() {
+        let mut identity = [0; 33];
+        (identity[0], identity[1]) = (1, 1);
+        for typed in [identity, {
+            let mut zero = [0; 33];
+            zero[0] = 1;
+            zero
+        }] {
+            let id = signed_note::key_id("a.example", &typed);
+            let text = format!("a.example+{id:08x}+{}", crate::base64::encode(&typed));
+            assert!(StandardVerifier::new(&text).is_ok(), "by the crate it is a key");
+            assert!(text.parse::<VerifierKey>().is_err(), "{text}");
         }
     }
 

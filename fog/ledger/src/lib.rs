@@ -20,6 +20,8 @@ pub mod evidence;
 mod file;
 #[cfg(test)]
 mod fixtures;
+#[cfg(test)]
+mod foreign;
 mod fsck;
 pub mod governance;
 mod identity;
@@ -35,6 +37,8 @@ mod snapshot;
 pub mod store;
 mod tables;
 mod tree;
+#[cfg(test)]
+mod vectors;
 mod verify;
 mod witness;
 

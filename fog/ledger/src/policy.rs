@@ -111,6 +111,11 @@ pub enum PolicySyntaxError {
         /// What is wrong.
         problem: &'static str,
     },
+    /// A name or URL that cannot stand in a policy.
+    #[error(
+        "a name or URL of a policy is one word without control characters, and a name is not `none`"
+    )]
+    Word,
     /// No quorum.
     #[error("the policy has no quorum line; end it with `quorum <name>` (or `quorum none`)")]
     NoQuorum,
@@ -143,12 +148,23 @@ impl Policy {
     /// A policy from its parts. A rule's groups are named by their place.
     ///
     /// # Errors
-    /// If a witness is there twice, named twice in the rule or not at all, or a threshold cannot be met.
+    /// If a name or URL is not one word, a witness is there twice or twice in the rule, the rule names one that is
+    /// not there, or a threshold cannot be met.
     pub fn new(
         logs: Vec<PolicyLog>,
         witnesses: Vec<PolicyWitness>,
         rule: Option<&Rule>,
     ) -> Result<Self, PolicySyntaxError> {
+        let urls = logs.iter().map(|log| &log.url).chain(witnesses.iter().map(|own| &own.url));
+        let names = witnesses.iter().map(|own| own.name.as_str());
+        // White space in a word would begin another word, or another line.
+        let words = urls.flatten().all(|url| is_word(url))
+            && names.clone().all(is_name)
+            && rule.is_none_or(names_are_words);
+        if !words {
+            return Err(PolicySyntaxError::Word);
+        }
+        let taken: BTreeSet<&str> = names.collect();
         let mut text = String::new();
         for log in &logs {
             line(&mut text, "log", &[log.key.as_str()], log.url.as_deref());
@@ -158,7 +174,7 @@ impl Policy {
         }
         let mut groups = 0;
         let quorum = match rule {
-            Some(rule) => write_rule(rule, &mut text, &mut groups),
+            Some(rule) => write_rule(rule, &taken, &mut text, &mut groups),
             None => "none".to_owned(),
         };
         line(&mut text, "quorum", &[&quorum], None);
@@ -408,15 +424,42 @@ fn public(vkey: &str) -> Option<Vec<u8>> {
     typed.get(1..).map(<[u8]>::to_vec)
 }
 
+/// Whether this is one word of a line.
+fn is_word(text: &str) -> bool {
+    !text.is_empty() && !text.chars().any(|c| c.is_ascii_control() || c == ' ')
+}
+
+fn is_name(text: &str) -> bool {
+    is_word(text) && text != "none"
+}
+
+fn names_are_words(rule: &Rule) -> bool {
+    match rule {
+        Rule::Witness(name) => is_name(name),
+        Rule::AtLeast(_, rules) => rules.iter().all(names_are_words),
+    }
+}
+
 /// Writes a rule's groups, the inner ones first; the name by which the outer one goes.
-fn write_rule(rule: &Rule, text: &mut String, groups: &mut usize) -> String {
+fn write_rule(
+    rule: &Rule,
+    taken: &BTreeSet<&str>,
+    text: &mut String,
+    groups: &mut usize,
+) -> String {
     match rule {
         Rule::Witness(name) => name.clone(),
         Rule::AtLeast(threshold, rules) => {
             let names: Vec<String> =
-                rules.iter().map(|rule| write_rule(rule, text, groups)).collect();
-            *groups += 1;
-            let name = format!("group-{groups}");
+                rules.iter().map(|rule| write_rule(rule, taken, text, groups)).collect();
+            // A witness may have such a name.
+            let name = loop {
+                *groups += 1;
+                let name = format!("group-{groups}");
+                if !taken.contains(name.as_str()) {
+                    break name;
+                }
+            };
             let threshold = threshold.to_string();
             let mut words = vec![name.as_str(), &threshold];
             words.extend(names.iter().map(String::as_str));
@@ -436,99 +479,4 @@ fn line(text: &mut String, kind: &str, words: &[&str], url: Option<&str>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::checkpoint::SignedCheckpoint;
-    use crate::cosignature::Cosigner;
-    use crate::identity::Identity;
-
-    fn log() -> Identity {
-        Identity::generate("log.example", [1; 32]).unwrap()
-    }
-
-    fn cosigner(n: u8) -> Cosigner {
-        Cosigner::generate(&format!("w{n}.example"), [n + 10; 32]).unwrap()
-    }
-
-    fn witness(n: u8) -> PolicyWitness {
-        let url = (n == 1).then(|| "https://w1.example/".to_owned());
-        PolicyWitness { name: format!("w{n}"), key: cosigner(n).vkey().clone(), url }
-    }
-
-    fn names(range: std::ops::Range<u8>) -> Vec<Rule> {
-        range.map(|n| Rule::Witness(format!("w{n}"))).collect()
-    }
-
-    fn policy(rule: Option<&Rule>) -> Policy {
-        let logs = vec![PolicyLog { key: log().vkey().clone(), url: None }];
-        Policy::new(logs, (0..6).map(witness).collect(), rule).unwrap()
-    }
-
-    fn note(cosigners: &[u8]) -> String {
-        let signed = SignedCheckpoint::sign(&log(), 7, [9; 32]).unwrap().note().to_owned();
-        let text = signed.split_inclusive("\n\n").next().unwrap().strip_suffix('\n').unwrap();
-        cosigners.iter().fold(signed.clone(), |note, n| note + &cosigner(*n).cosign(text, 1_000))
-    }
-
-    #[test]
-    fn the_example_of_the_specification() {
-        let inner = vec![Rule::AtLeast(2, names(0..3)), Rule::AtLeast(1, names(3..6))];
-        let policy = policy(Some(&Rule::AtLeast(2, inner)));
-        let met = |cosigned: &[u8]| policy.check(note(cosigned).as_bytes()).is_ok();
-        assert!(met(&[0, 1, 3]) && met(&[1, 2, 5]) && met(&[0, 1, 2, 3, 4, 5]));
-        assert!(!met(&[0, 1]) && !met(&[0, 3, 4, 5]) && !met(&[]) && !met(&[0, 0, 3]));
-        let text = policy.to_text();
-        assert_eq!(text.parse::<Policy>().unwrap(), policy);
-        let spelt = text.replace("group group-3 2", "#c\n\n \tgroup  group-3\tall ");
-        assert_eq!(spelt.parse::<Policy>().unwrap(), policy);
-    }
-
-    #[test]
-    fn what_is_checked_is_said() {
-        let policy = policy(Some(&Rule::AtLeast(usual_threshold(6), names(0..6))));
-        let cosigned = policy.check(note(&[0, 1, 2, 3, 5]).as_bytes()).unwrap();
-        assert_eq!(
-            (cosigned.origin.as_str(), cosigned.size, cosigned.root),
-            ("log.example", 7, [9; 32])
-        );
-        assert_eq!(cosigned.witnesses.len(), 5);
-        let few = policy.check(note(&[0, 1]).as_bytes()).unwrap_err();
-        assert_eq!(few.to_string(), "the quorum is not reached: cosigned by w0, w1");
-        let altered = note(&[0, 1, 2, 3, 5]).replace("\n7\n", "\n8\n");
-        assert!(policy.check(altered.as_bytes()).is_err());
-        // A stranger's line is ignored, a known witness's broken line is not.
-        let stranger = note(&[0, 1, 2, 3, 5, 60]);
-        assert!(policy.check(stranger.as_bytes()).is_ok());
-    }
-
-    #[test]
-    fn what_is_no_policy_says_where() {
-        let key = cosigner(1).vkey().to_string();
-        let again = Cosigner::generate("other.example", [11; 32]).unwrap().vkey().to_string();
-        let own = log().vkey().to_string();
-        for (text, problem) in [
-            (format!("witness a {key}\n"), "no quorum line"),
-            (format!("witness a {key}\nwitness b {again}\nquorum a\n"), "line 2"),
-            (format!("witness a {own}\nquorum a\n"), "line 1"),
-            (format!("log {key}\nquorum none\n"), "line 1"),
-            (format!("witness none {key}\nquorum none\n"), "no name"),
-            (format!("witness a {key}\ngroup g 2 a\nquorum g\n"), "line 2"),
-            (format!("witness a {key}\ngroup g 01 a\nquorum g\n"), "line 2"),
-            (format!("witness a {key}\ngroup g 1 a\ngroup h 1 a\nquorum g\n"), "line 3"),
-            (format!("group g 1 a\nwitness a {key}\nquorum g\n"), "line 1"),
-            ("quorum none\nquorum none\n".to_owned(), "line 2"),
-            ("quorum none\r\n".to_owned(), "line 1"),
-            ("quorums none\n".to_owned(), "line 1"),
-        ] {
-            let error = text.parse::<Policy>().unwrap_err().to_string();
-            assert!(error.contains(problem), "{text}: {error}");
-        }
-        assert_eq!("quorum none".parse::<Policy>().unwrap(), Policy::default());
-    }
-
-    #[test]
-    fn the_usual_threshold_is_over_two_thirds() {
-        let of = |n| usual_threshold(n);
-        assert_eq!((of(1), of(2), of(3), of(4), of(7), of(10)), (1, 2, 3, 3, 5, 7));
-    }
-}
+mod tests;

@@ -21,7 +21,7 @@
 use crate::base64;
 use crate::checkpoint::{CheckpointError, Head, MAX_COSIGNED_BYTES};
 use crate::cosignature::Cosigner;
-use crate::identity::VerifierKey;
+use crate::identity::{MAX_ORIGIN_BYTES, VerifierKey};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use std::fmt::Write;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -113,10 +113,18 @@ pub enum AddCheckpointError {
     Conflict {
         /// Which.
         remembered: u64,
+        /// What the request shows all the same: a second root of that size.
+        fork: Option<Box<Inconsistent>>,
     },
     /// The log signed what does not follow from what it signed before, or the request's proof is wrong.
     #[error("the checkpoint does not follow from the one that is remembered")]
     Inconsistent(Box<Inconsistent>),
+    /// A proof where none belongs: nothing needs to be proven from size zero, or from a checkpoint to itself.
+    #[error("the consistency proof must be empty from size zero and from a size to itself")]
+    Proof,
+    /// A cosignature must say when, and there is no such time.
+    #[error("the witness's clock gives no time that a cosignature can bear")]
+    Clock,
     /// It is not known whether the checkpoint was written; nothing was cosigned.
     #[error("the witness's database: {0}")]
     Database(#[from] redb::Error),
@@ -129,7 +137,8 @@ pub struct Inconsistent {
     pub remembered: Option<String>,
     /// What it was asked to cosign.
     pub offered: String,
-    /// Whether the two notes prove by themselves that the log signed two histories: one size, two roots.
+    /// Whether the notes prove by themselves that the log signed what it must not: one size, two roots.
+    /// Where they do not, it may as well be the proof that is wrong, and that anybody can attach.
     pub fork: bool,
 }
 
@@ -142,8 +151,19 @@ impl AddCheckpointError {
             Self::Signature(CheckpointError::Malformed) => 400,
             Self::Signature(_) => 403,
             Self::Conflict { .. } => 409,
-            Self::Inconsistent(_) => 422,
-            Self::Database(_) => 500,
+            Self::Inconsistent(_) | Self::Proof => 422,
+            Self::Database(_) | Self::Clock => 500,
+        }
+    }
+
+    /// What the log can be reproached with: two notes of which the second does not follow by the proof that
+    /// was given. Nothing of a request that is wrong whatever the log did: an honest checkpoint with a proof
+    /// where none belongs is no attempt of the log's.
+    pub fn evidence(&self) -> Option<&Inconsistent> {
+        match self {
+            Self::Inconsistent(seen) => Some(seen),
+            Self::Conflict { fork, .. } => fork.as_deref(),
+            _ => None,
         }
     }
 }
@@ -197,7 +217,10 @@ impl Witness {
     /// See [`AddCheckpointError`]; nothing was cosigned then.
     pub fn add_checkpoint(&self, request: &[u8], now_s: u64) -> Result<String, AddCheckpointError> {
         let request = AddCheckpoint::parse(request)?;
-        let head = self.signed(&request)?;
+        let (head, log) = self.signed(&request)?;
+        if now_s == 0 || i64::try_from(now_s).is_err() {
+            return Err(AddCheckpointError::Clock);
+        }
         if request.old_size > head.size {
             return Err(AddCheckpointError::OldSize);
         }
@@ -211,7 +234,9 @@ impl Witness {
                 .map(|note| note.value().to_owned());
             follows(&request, &head, remembered.as_deref())?;
             let line = self.cosigner.cosign(head.text(), now_s);
-            let note = format!("{}{line}", without_cosigner(&head, self.cosigner.vkey().name()));
+            // Of the lines that came along only the log's is kept: anybody can append more, until the note
+            // could not be read again.
+            let note = format!("{}{line}", head.signed_by_log(&log));
             table.insert(head.origin.as_str(), note.as_str()).map_err(redb::Error::from)?;
             line
         };
@@ -228,14 +253,15 @@ impl Witness {
         Ok(table.get(origin)?.map(|note| note.value().to_owned()))
     }
 
-    fn signed(&self, request: &AddCheckpoint) -> Result<Head, AddCheckpointError> {
+    fn signed(&self, request: &AddCheckpoint) -> Result<(Head, VerifierKey), AddCheckpointError> {
         let logs = self.logs.read().unwrap_or_else(PoisonError::into_inner);
         let origin = request.checkpoint.lines().next().unwrap_or_default();
         if !logs.iter().any(|log| log.origin() == origin) {
-            return Err(AddCheckpointError::UnknownLog(origin.to_owned()));
+            let origin = origin.chars().take(MAX_ORIGIN_BYTES).collect();
+            return Err(AddCheckpointError::UnknownLog(origin));
         }
-        let opened = Head::open_cosigned(request.checkpoint.as_bytes(), &logs);
-        opened.map(|(head, _)| head).map_err(AddCheckpointError::Signature)
+        Head::open_cosigned(request.checkpoint.as_bytes(), &logs)
+            .map_err(AddCheckpointError::Signature)
     }
 }
 
@@ -250,133 +276,29 @@ fn follows(
         Some(note) => Some(Head::open_stored(note).map_err(AddCheckpointError::Signature)?),
     };
     let old_size = old.as_ref().map_or(0, |old| old.size);
-    let wrong = |fork: bool| {
+    let seen = |fork: bool| {
         let remembered = old.as_ref().map(|old| old.note.clone());
-        Err(AddCheckpointError::Inconsistent(Box::new(Inconsistent {
-            remembered,
-            offered: head.note.clone(),
-            fork,
-        })))
+        Box::new(Inconsistent { remembered, offered: head.note.clone(), fork })
     };
-    if let Some(old) = &old {
-        // Whatever the request says of the old size: two roots of one size are two histories.
-        if old.size == head.size && old.root != head.root {
-            return wrong(true);
-        }
-    }
+    let inconsistent = |fork| Err(AddCheckpointError::Inconsistent(seen(fork)));
+    let fork = old.as_ref().is_some_and(|old| old.size == head.size && old.root != head.root);
     if request.old_size != old_size {
-        return Err(AddCheckpointError::Conflict { remembered: old_size });
+        let fork = fork.then(|| seen(true));
+        return Err(AddCheckpointError::Conflict { remembered: old_size, fork });
     }
-    if head.size == 0 && head.root != tlog_tiles::EMPTY_HASH.0 {
-        return wrong(false);
+    if fork || (head.size == 0 && head.root != tlog_tiles::EMPTY_HASH.0) {
+        return inconsistent(fork);
     }
-    let old_root = old.as_ref().map_or(tlog_tiles::EMPTY_HASH.0, |old| old.root);
-    if old_size == 0 || old_size == head.size {
+    let Some(old) = old.as_ref().filter(|old| old.size != 0 && old.size != head.size) else {
         // From nothing, and to itself, the proof is empty.
-        return if request.proof.is_empty() { Ok(()) } else { wrong(false) };
-    }
+        return if request.proof.is_empty() { Ok(()) } else { Err(AddCheckpointError::Proof) };
+    };
     let proof = request.proof.iter().copied().map(Hash).collect();
-    match tlog_tiles::check_tree(&proof, head.size, Hash(head.root), old_size, Hash(old_root)) {
+    match tlog_tiles::check_tree(&proof, head.size, Hash(head.root), old.size, Hash(old.root)) {
         Ok(()) => Ok(()),
-        Err(_) => wrong(false),
+        Err(_) => inconsistent(false),
     }
-}
-
-/// The note without earlier lines of this cosigner, so that what is remembered does not grow.
-fn without_cosigner(head: &Head, name: &str) -> String {
-    let own = format!("— {name} ");
-    let (text, signatures) = head.note.split_at(head.text().len() + 1);
-    let others = signatures.split_inclusive('\n').filter(|line| !line.starts_with(&own));
-    std::iter::once(text).chain(others).collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::checkpoint::SignedCheckpoint;
-    use crate::fixtures::hashes_of;
-    use crate::identity::Identity;
-
-    fn log() -> Identity {
-        Identity::generate("log.example", [1; 32]).unwrap()
-    }
-
-    fn witness() -> Witness {
-        let backend = redb::backends::InMemoryBackend::new();
-        let db = Arc::new(Database::builder().create_with_backend(backend).unwrap());
-        let cosigner = Cosigner::generate("w.example", [6; 32]).unwrap();
-        Witness::open(db, cosigner, vec![log().vkey().clone()]).unwrap()
-    }
-
-    /// A request from size `old` to `new` of the log whose leaf `i` is `salt` and `i`.
-    fn request(old: u64, new: u64, salt: &str) -> AddCheckpoint {
-        let hashes = hashes_of(new, salt);
-        let root = tlog_tiles::tree_hash(new, &hashes).unwrap();
-        let proof = if old == 0 || old == new {
-            Vec::new()
-        } else {
-            let proof = tlog_tiles::prove_tree(new, old, &hashes).unwrap();
-            proof.into_iter().map(|hash| hash.0).collect()
-        };
-        let checkpoint = SignedCheckpoint::sign(&log(), new, root.0).unwrap().note().to_owned();
-        AddCheckpoint { old_size: old, proof, checkpoint }
-    }
-
-    fn ask(witness: &Witness, request: &AddCheckpoint) -> Result<String, u16> {
-        witness.add_checkpoint(request.to_text().as_bytes(), 1_000).map_err(|error| error.status())
-    }
-
-    #[test]
-    fn what_follows_is_cosigned_and_remembered() {
-        let witness = witness();
-        let mut old = 0;
-        for new in [1, 2, 3, 3, 8, 13, 300] {
-            let request = request(old, new, "");
-            let line = ask(&witness, &request).unwrap();
-            let note = format!("{}{line}", request.checkpoint);
-            assert_eq!(witness.cosigner().vkey().verify(&note), Ok(Some(1_000)));
-            assert_eq!(witness.latest("log.example").unwrap().unwrap(), note);
-            old = new;
-        }
-    }
-
-    #[test]
-    fn what_does_not_follow_is_refused() {
-        let witness = witness();
-        ask(&witness, &request(0, 5, "")).unwrap();
-        assert_eq!(ask(&witness, &request(0, 9, "")), Err(409));
-        assert_eq!(ask(&witness, &request(4, 9, "")), Err(409));
-        assert_eq!(ask(&witness, &request(3, 4, "")), Err(409), "a rollback");
-        assert_eq!(ask(&witness, &request(5, 9, "fork")), Err(422));
-        assert_eq!(ask(&witness, &request(5, 5, "fork")), Err(422));
-        assert_eq!(ask(&witness, &AddCheckpoint { old_size: 10, ..request(5, 9, "") }), Err(400));
-        let proof = vec![[0; 32]];
-        assert_eq!(ask(&witness, &AddCheckpoint { proof, ..request(5, 5, "") }), Err(422));
-        let other = request(5, 9, "").checkpoint.replace("log.example\n9", "other.example\n9");
-        assert_eq!(
-            ask(&witness, &AddCheckpoint { checkpoint: other, ..request(5, 9, "") }),
-            Err(404)
-        );
-        let altered = request(5, 9, "").checkpoint.replace("\n9\n", "\n10\n");
-        assert_eq!(
-            ask(&witness, &AddCheckpoint { checkpoint: altered, ..request(5, 9, "") }),
-            Err(403)
-        );
-        assert_eq!(
-            ask(&witness, &request(5, 9, "")).map(|_| ()),
-            Ok(()),
-            "and is not spoilt by it"
-        );
-    }
-
-    #[test]
-    fn two_roots_of_one_size_are_given_back_as_proof() {
-        let witness = witness();
-        ask(&witness, &request(0, 5, "")).unwrap();
-        let offered = request(5, 5, "fork");
-        let error = witness.add_checkpoint(offered.to_text().as_bytes(), 1_000).unwrap_err();
-        let AddCheckpointError::Inconsistent(proof) = error else { panic!("{error}") };
-        assert!(proof.fork && proof.offered == offered.checkpoint);
-        assert!(proof.remembered.unwrap().starts_with("log.example\n5\n"));
-    }
-}
+mod tests;

@@ -109,7 +109,7 @@ impl Gossip {
 
     /// A checkpoint that a witness refused: if the log signed it, the log has attempted something.
     pub(crate) fn refused_checkpoint(&self, error: &AddCheckpointError) {
-        if let AddCheckpointError::Inconsistent(seen) = error {
+        if let Some(seen) = error.evidence() {
             self.made(Evidence::of_inconsistent(&self.log, seen));
         }
     }

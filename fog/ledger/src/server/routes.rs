@@ -383,7 +383,7 @@ async fn add_checkpoint(State(booth): State<Booth>, body: Bytes) -> Response {
     gossip.refused_checkpoint(&error);
     let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     match error {
-        AddCheckpointError::Conflict { remembered } => {
+        AddCheckpointError::Conflict { remembered, .. } => {
             (status, [(header::CONTENT_TYPE, "text/x.tlog.size")], format!("{remembered}\n"))
                 .into_response()
         }

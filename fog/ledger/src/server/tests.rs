@@ -265,6 +265,46 @@ async fn a_forked_checkpoint_is_refused_and_everybodys_news() {
     }
 }
 
+/// C2SP tlog-witness, as a client of somebody else's sees it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_witness_answers_as_the_specification_says() {
+    use sha2::{Digest as _, Sha256};
+    let consortium = Consortium::found().await;
+    let (http, url) = (&consortium.http, consortium.url(1));
+    let key = consortium.cosigner(1).vkey().clone();
+    let remembered = format!("{url}/{}/checkpoint", hex::encode(Sha256::digest(ORIGIN)));
+    let note = eventually("the first cosignature", async || {
+        let answer = http.get(&remembered).send().await.ok()?.error_for_status().ok()?;
+        answer.text().await.ok()
+    })
+    .await;
+    assert!(key.verify(&note).unwrap().is_some());
+    let size = consortium.policy().signed(note.as_bytes()).unwrap().size;
+
+    let ask = async |old_size: u64, checkpoint: &str| {
+        let (proof, checkpoint) = (Vec::new(), checkpoint.to_owned());
+        let body = crate::AddCheckpoint { old_size, proof, checkpoint }.to_text();
+        let answer = http.post(format!("{url}/add-checkpoint")).body(body).send().await.unwrap();
+        let kind = answer.headers().get("content-type").unwrap().to_str().unwrap().to_owned();
+        (answer.status().as_u16(), kind, answer.text().await.unwrap())
+    };
+    let (status, _, line) = ask(size, &note).await;
+    assert_eq!(status, 200);
+    let (text, _) = note.split_once("\n\n").unwrap();
+    assert!(key.verify(&format!("{text}\n\n{line}")).unwrap().is_some());
+    let conflict = (409, "text/x.tlog.size".to_owned(), format!("{size}\n"));
+    assert_eq!(ask(0, &note).await, conflict);
+    assert_eq!(ask(size + 1, &note).await.0, 400);
+    assert_eq!(ask(size, "nothing").await.0, 404);
+    assert_eq!(ask(size, &note.replacen(ORIGIN, "other.example/log", 1)).await.0, 404);
+    assert_eq!(ask(size, &note.replacen(&format!("\n{size}\n"), "\n77\n", 1)).await.0, 403);
+    let long = "x".repeat(crate::MAX_REQUEST_BYTES + 1);
+    let refused = http.post(format!("{url}/add-checkpoint")).body(long).send().await.unwrap();
+    assert_eq!(refused.status().as_u16(), 413);
+    let other = remembered.replace(&hex::encode(Sha256::digest(ORIGIN)), &"0".repeat(64));
+    assert_eq!(http.get(other).send().await.unwrap().status().as_u16(), 404);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_goes_on_where_it_was() {
     let mut consortium = Consortium::found().await;
