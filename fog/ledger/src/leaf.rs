@@ -52,10 +52,12 @@ pub enum LeafKind {
     PatientParameters = 6,
     /// A patient's key was destroyed, and with it what all earlier leaves about them commit to.
     Erasure = 11,
+    /// That somebody attempted something on the consortium log, with its proof.
+    Evidence = 12,
 }
 
 impl LeafKind {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::WindowDigest,
         Self::FlaggedEvent,
         Self::Correction,
@@ -63,6 +65,7 @@ impl LeafKind {
         Self::ModelStatement,
         Self::PatientParameters,
         Self::Erasure,
+        Self::Evidence,
     ];
 
     /// Its byte in a leaf.
@@ -85,6 +88,7 @@ impl LeafKind {
             Self::ModelStatement => "model-statement",
             Self::PatientParameters => "patient-parameters",
             Self::Erasure => "erasure",
+            Self::Evidence => "evidence",
         }
     }
 }
@@ -98,7 +102,7 @@ impl fmt::Display for LeafKind {
 /// The text is not the name of a [`LeafKind`].
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "unknown kind of leaf; this build knows window-digest, flagged-event, correction, alarm-transition, model-statement, patient-parameters and erasure"
+    "unknown kind of leaf; this build knows window-digest, flagged-event, correction, alarm-transition, model-statement, patient-parameters, erasure and evidence"
 )]
 pub struct UnknownKind;
 

@@ -254,7 +254,7 @@ impl Committer {
                 progress.position = position;
             }
         }
-        self.gate.acknowledge(&draft.epoch.positions);
+        self.gate.acknowledge(&draft.epoch.positions, appended.checkpoint.size());
         self.warden.committed(steps, appended.first_index + first_step as u64);
         for (at, own) in notes {
             own.committed(appended.first_index + at);

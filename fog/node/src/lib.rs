@@ -13,6 +13,7 @@
 mod alarms;
 mod commit;
 mod config;
+mod consortium;
 mod courses;
 mod erasure;
 mod ingest;
@@ -27,10 +28,11 @@ mod store;
 /// A window as the alarm machine sees it; `haar alarms report` shows it the same.
 pub use alarms::seen as seen_by_alarms;
 pub use config::{
-    AdminConfig, AlarmsConfig, Config, ConfigError, DataflowConfig, FhirTarget, LinkConfig,
-    LogConfig, MailTls, ModelsConfig, MqttTarget, NotifyTarget, ParametersConfig, SmtpTarget,
-    TelemetryConfig, WebhookTarget,
+    AdminConfig, AlarmsConfig, Config, ConfigError, ConsortiumConfig, DataflowConfig, FhirTarget,
+    KeepUntil, LinkConfig, LogConfig, MailTls, ModelsConfig, MqttTarget, NotifyTarget,
+    ParametersConfig, SmtpTarget, TelemetryConfig, WebhookTarget,
 };
+pub use consortium::{EnvoyError, PUT_FORWARD};
 pub use erasure::{Erasure, ErasureError};
 pub use node::{RunError, Running, StartError, run, start};
 pub use stats::{FogStats, RecentFlag};

@@ -8,6 +8,7 @@
 //! - `fog.windows`: window id \[32\] → revision u32, little-endian | SHA-256 of the inputs \[32\].
 //! - `fog.courses`: subject \[16\] → the row of [`crate::courses`].
 //! - `fog.parameters`: (subject \[16\], version u32) → leaf u64 with the signed note.
+//! - `fog.consortium`: see [`crate::consortium`].
 //! - `fog.outbox`, `fog.dead_letters`: see [`crate::notify`].
 //!
 //! The log's records are sealed, each under the key of its patient. The facts of this module are not: who has the file reads pseudonyms,
@@ -16,6 +17,7 @@
 //! Leaves, positions and windows of an epoch are written in one transaction (design D1, D2): after a
 //! crash either all of an epoch is there, and its edges are told so, or none, and it is computed again.
 
+use crate::consortium;
 use crate::courses::ChangedCourse;
 use crate::notify::outbox::{self, Key};
 use haar_alarms::ChangedRow;
@@ -202,6 +204,7 @@ impl Store {
             tx.open_table(PARAMETERS).map_err(redb::Error::from)?;
             tx.open_table(COURSES).map_err(redb::Error::from)?;
         }
+        consortium::create(&tx)?;
         outbox::create(&tx)?;
         tx.commit().map_err(redb::Error::from)?;
         let sealing = Sealing {
@@ -223,6 +226,20 @@ impl Store {
     pub(crate) fn position(&self, edge: &EdgeId) -> Result<Option<Position>, redb::Error> {
         let table = self.db.begin_read()?.open_table(POSITIONS)?;
         Ok(table.get(edge.as_str())?.map(|row| decode(&row.value())))
+    }
+
+    /// The positions of all edges.
+    pub(crate) fn positions(&self) -> Result<Vec<(EdgeId, Position)>, redb::Error> {
+        let table = self.db.begin_read()?.open_table(POSITIONS)?;
+        let mut positions = Vec::new();
+        for row in table.iter()? {
+            let (edge, position) = row?;
+            // Written by this module, so it is the id of an edge.
+            if let Ok(edge) = edge.value().parse() {
+                positions.push((edge, decode(&position.value())));
+            }
+        }
+        Ok(positions)
     }
 
     pub(crate) fn known(&self, windows: &[WindowId]) -> Result<Vec<Option<Known>>, redb::Error> {
@@ -264,6 +281,20 @@ impl Store {
         let table = self.db.begin_read()?.open_table(PARAMETERS)?;
         let leaves = table.iter()?.map(|row| row.map(|(_, leaf)| leaf.value()));
         leaves.collect::<Result<_, _>>().map_err(Into::into)
+    }
+
+    /// Writes records that come from outside the dataflow, and how far their source was read.
+    pub(crate) fn note(
+        &self,
+        records: &[Record],
+        source: &str,
+        read_to: u64,
+    ) -> Result<(), CommitError> {
+        let tx = self.db.begin_write().map_err(redb::Error::from)?;
+        self.log.append(&tx, records)?;
+        consortium::set(&tx, source, read_to)?;
+        tx.commit().map_err(redb::Error::from)?;
+        Ok(())
     }
 
     /// Writes an epoch in one durable transaction.

@@ -249,6 +249,7 @@ impl Parts {
                 key_file: None,
                 records_key_file: None,
             },
+            consortium: None,
             admin: haar_fog::AdminConfig { listen: loopback },
             telemetry: haar_fog::TelemetryConfig::default(),
         };
