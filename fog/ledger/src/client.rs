@@ -130,6 +130,17 @@ pub struct Client {
     url: String,
 }
 
+/// How far a site's log is known to the consortium log.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SiteAt {
+    /// The note of its last checkpoint there.
+    pub checkpoint: String,
+    /// That checkpoint's size.
+    pub size: u64,
+    /// Index of the entry with it.
+    pub index: u64,
+}
+
 /// A page of evidence.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct EvidencePage {
@@ -194,6 +205,32 @@ impl Client {
     /// See [`FetchError`].
     pub async fn checkpoint(&self) -> Result<Vec<u8>, FetchError> {
         self.get("/checkpoint").await
+    }
+
+    /// How far this site's log is known there; `None` if it is not.
+    ///
+    /// # Errors
+    /// See [`FetchError`].
+    pub async fn site(&self, origin: &str) -> Result<Option<SiteAt>, FetchError> {
+        // Origins have no character that a query would have to escape but these.
+        let name = origin.replace('%', "%25").replace('&', "%26").replace('#', "%23");
+        match self.get(&format!("/v1/site?name={name}")).await {
+            Ok(bytes) => match serde_json::from_slice(&bytes) {
+                Ok(site) => Ok(Some(site)),
+                Err(error) => Err(self.wrong(error.to_string())),
+            },
+            Err(FetchError::Absent(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The entry at `index`; not checked.
+    ///
+    /// # Errors
+    /// See [`FetchError`].
+    pub async fn entry(&self, index: u64) -> Result<Entry, FetchError> {
+        let bytes = self.get(&format!("/v1/entry?index={index}")).await?;
+        Entry::parse(&bytes).map_err(|error| self.wrong(error.to_string()))
     }
 
     /// The proof of the entry at `index` against the published checkpoint, a C2SP tlog-proof; not checked.

@@ -1,39 +1,52 @@
-//! Who may say what in the log: members, keys, quorum and their changes, from the log's own entries.
+//! Who belongs to a consortium, who decides, and whose keys count: all from the log alone.
 //!
-//! [`State`] begins empty and applies entry after entry. It reads no clock and nothing but the log, so
-//! everybody who has the same entries comes to the same state ([`State::digest`]), and nobody has to be asked
-//! or trusted for it. An entry that the rules refuse changes nothing: an honest operator does not put it
-//! into the log, and if one does all the same, everybody ignores it and monitors tell.
+//! [`State`] is what the entries of a consortium log, applied in their order, come to. Every member
+//! computes it; [`State::digest`] says whether two have the same. It reads no clock: what expires,
+//! expires after a number of leaves.
 //!
-//! # Who may
-//! | entry | signed by | refused when |
-//! |---|---|---|
-//! | genesis | every founding member | it is not the first |
-//! | key | a member | the name is another member's, or registered and not revoked |
-//! | site-checkpoint | the site's registered key | it is not larger than the site's last, or the size is the same and the root another |
-//! | commitment | the site's registered key | the site is not registered |
-//! | proposal | a member | it changes nothing, or [`MAX_OPEN`] are open |
-//! | ballot | a member | the proposal is not open, or this member has voted |
-//! | evidence, custody, reidentification | a member or a registered key | – |
+//! # How something is decided
+//! A member signs a [`Proposal`]; it is *validated* against the state and then *open*; members sign a
+//! [`Ballot`] each; it is *resolved* as soon as those in favour reach the quorum for that kind of change
+//! (accepted), or could not reach it any more (rejected), or too many leaves have passed (expired). What
+//! is accepted is *applied* at the same leaf. Whatever else is open then is dropped, since it was
+//! weighed under other rules: a proposal names the [version](State::version) that it is meant for.
+//! (Proposals and ballots as CCF has them.)
 //!
-//! # Proposals
-//! As in CCF: validated → open → accepted, rejected or expired → applied, by everybody at the same index.
-//! The one who proposes votes for it by that. A change is accepted when the weights of the votes for it
-//! reach the quorum's threshold, rejected when they cannot any more, expired after [`OPEN_FOR`] further
-//! entries: there is no clock in a log.
+//! # Refused
+//! An entry that does not apply changes nothing ([`Refused`] says why). An honest operator does not
+//! append it ([`State::may_append`]); if one does, everybody passes over it in the same way.
 //!
-//! # A revoked key
-//! From the index of its revocation on, entries of that key are refused; what it said before stays. A member
-//! that is removed keeps its past entries in the log and can add none.
+//! # A new operator
+//! A `change-operator` that is applied ends the log. Members then sign the genesis of the next one, which
+//! holds the last cosigned checkpoint and the digest of the state there. An operator who is gone or
+//! hostile cannot stop that: [`State::succeed`] asks for the signatures of the quorum for
+//! `change-operator` on the new genesis, whether or not the old log holds the decision.
+//!
+//! # Not guaranteed
+//! That what an entry says is true. That who holds a key is who the admission document says. Cosignatures
+//! on a predecessor's checkpoint are not looked at here: whoever follows checks them against the policy.
 
 mod bodies;
+mod judge;
+mod keys;
+mod names;
+mod quorum;
+mod refused;
+mod sites;
 mod state;
+#[cfg(test)]
+mod tests;
 
 pub use bodies::{
-    Ballot, Change, Commitment, Genesis, Key, KeyAction, KeyKind, Member, Operator, Predecessor,
-    Proposal, Quorum, QuorumRule, SiteCheckpoint, Vote,
+    Ballot, Change, ChangeKind, Genesis, MAX_COSIGNERS, MAX_EXPIRY_LEAVES, MAX_MEMBERS, Member,
+    Operator, Predecessor, Proposal, Vote,
 };
-pub use state::{
-    Applied, Ended, MAX_KEYS, MAX_MEMBERS, MAX_OPEN, OPEN_FOR, Outcome, Refused, RegisteredKey,
-    State, Summary,
+pub use keys::{KeyBody, MAX_KEYS_PER_NAME, RegisteredKey, Role};
+pub use names::{CosignerText, Digest, GroupName, Hex, MemberName, NameError, StatementKey, Url};
+pub use quorum::{Group, MAX_GROUPS, Part, Quorum, QuorumError, Quorums};
+pub use refused::{Refused, RestoreError};
+pub use sites::{
+    CommitmentBody, DeviceHistory, DeviceTally, MAX_DEVICE_TALLIES, MAX_RECENT_COMMITMENTS,
+    SiteCheckpointBody, SiteHead,
 };
+pub use state::{Applied, MAX_PROPOSALS_PER_MEMBER, OpenProposal, Resolution, Resolved, State};

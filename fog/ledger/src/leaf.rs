@@ -17,6 +17,7 @@
 
 use hmac::digest::KeyInit;
 use hmac::{Hmac, Mac};
+use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use std::fmt;
 use std::str::FromStr;
@@ -34,7 +35,8 @@ pub const MAX_BODY_BYTES: usize = 256 * 1024;
 const DOMAIN: &[u8] = b"haar-leaf-v1";
 
 /// What a leaf is about. The ledger stores it and never acts on it.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 #[repr(u8)]
 #[non_exhaustive]
 pub enum LeafKind {
@@ -50,6 +52,14 @@ pub enum LeafKind {
     ModelStatement = 5,
     /// What a doctor has set for one patient.
     PatientParameters = 6,
+    /// What a patient allows somebody.
+    ConsentGrant = 7,
+    /// What a patient no longer allows.
+    ConsentRevocation = 8,
+    /// That access was asked for, and what was decided.
+    AccessDecision = 9,
+    /// What is confidential in the way of a numbered item.
+    Custody = 10,
     /// A patient's key was destroyed, and with it what all earlier leaves about them commit to.
     Erasure = 11,
     /// That somebody attempted something on the consortium log, with its proof.
@@ -57,13 +67,17 @@ pub enum LeafKind {
 }
 
 impl LeafKind {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 12] = [
         Self::WindowDigest,
         Self::FlaggedEvent,
         Self::Correction,
         Self::AlarmTransition,
         Self::ModelStatement,
         Self::PatientParameters,
+        Self::ConsentGrant,
+        Self::ConsentRevocation,
+        Self::AccessDecision,
+        Self::Custody,
         Self::Erasure,
         Self::Evidence,
     ];
@@ -87,8 +101,12 @@ impl LeafKind {
             Self::AlarmTransition => "alarm-transition",
             Self::ModelStatement => "model-statement",
             Self::PatientParameters => "patient-parameters",
-            Self::Erasure => "erasure",
+            Self::ConsentGrant => "consent-grant",
+            Self::ConsentRevocation => "consent-revocation",
+            Self::AccessDecision => "access-decision",
+            Self::Custody => "custody",
             Self::Evidence => "evidence",
+            Self::Erasure => "erasure",
         }
     }
 }
@@ -102,7 +120,9 @@ impl fmt::Display for LeafKind {
 /// The text is not the name of a [`LeafKind`].
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "unknown kind of leaf; this build knows window-digest, flagged-event, correction, alarm-transition, model-statement, patient-parameters, erasure and evidence"
+    "unknown kind of leaf; this build knows window-digest, flagged-event, correction, \
+     alarm-transition, model-statement, patient-parameters, consent-grant, consent-revocation, \
+     access-decision, custody, erasure and evidence"
 )]
 pub struct UnknownKind;
 
@@ -165,6 +185,8 @@ mod tests {
         for kind in LeafKind::ALL {
             assert_eq!(LeafKind::from_byte(kind.byte()), Some(kind));
             assert_eq!(kind.as_str().parse::<LeafKind>().unwrap(), kind);
+            assert_eq!(serde_json::to_string(&kind).unwrap(), format!("\"{kind}\""));
+            assert!(UnknownKind.to_string().contains(kind.as_str()));
         }
         assert_eq!(LeafKind::from_byte(0), None);
         assert!("Correction".parse::<LeafKind>().is_err());

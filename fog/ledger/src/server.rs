@@ -97,6 +97,9 @@ pub enum ServerError {
     /// The first entry does not begin a log.
     #[error("operator.genesis_file: {0}")]
     Begin(Refused),
+    /// The log that is stored has none.
+    #[error("the log's first entry is no genesis: it was made by something else")]
+    NoGenesis,
     /// The database.
     #[error("the ledger's database: {0}")]
     Database(#[from] redb::Error),
@@ -256,17 +259,17 @@ impl Server {
 
     /// What the entries that are stored here come to.
     fn state(&self, tiles: Option<&Tiles>) -> Result<SharedState, ServerError> {
-        let mut state = State::new(self.log.origin());
-        if let Some(tiles) = tiles {
-            loop {
-                let first = state.size();
-                let entries = tiles.entries(first)?;
-                if entries.is_empty() {
-                    break;
-                }
-                for (index, entry) in (first..).zip(entries) {
-                    follow::follow(&mut state, index, &entry);
-                }
+        let mut state = None;
+        let mut first = 0;
+        while let Some(tiles) = tiles {
+            let entries = tiles.entries(first)?;
+            if entries.is_empty() {
+                break;
+            }
+            for entry in entries {
+                // What the rules refuse was told when it came.
+                let _ = follow::follow(&mut state, first, &entry);
+                first += 1;
             }
         }
         Ok(Arc::new(RwLock::new(state)))
@@ -281,8 +284,9 @@ impl Server {
         let state = Arc::clone(state);
         let members = move || {
             let state = state.read().unwrap_or_else(PoisonError::into_inner);
-            let others = state.members().filter(|member| Some(&member.name) != own.as_ref());
-            others.filter_map(|member| member.url.clone()).collect()
+            let members = state.as_ref().into_iter().flat_map(State::members);
+            let others = members.filter(|member| Some(member.name.as_str()) != own.as_deref());
+            others.map(|member| member.url.as_str().to_owned()).collect()
         };
         let log_url = self.config.follow.as_ref().map(|follow| follow.url.clone());
         let log = (self.log.clone(), log_url);
@@ -321,8 +325,8 @@ impl Server {
         }
         let genesis = std::fs::read(&config.genesis_file)
             .map_err(|error| ServerError::File { path: config.genesis_file.clone(), error })?;
-        let mut probe = State::new(self.log.origin());
-        probe.apply(0, &Entry::parse(&genesis)?).map_err(ServerError::Begin)?;
+        let first = Entry::parse(&genesis)?;
+        State::genesis(&first).map_err(ServerError::Begin)?;
         let store = RedbStore::open(self.db.clone())?;
         let sequencer = Sequencer::open(store, tiles, identity, "node-1", &genesis).await?;
         self.run_operator(sequencer, &config, state, gossip)
@@ -340,6 +344,7 @@ impl Server {
         let stored = self.state(Some(&tiles))?;
         let known = stored.read().unwrap_or_else(PoisonError::into_inner).clone();
         state.write().unwrap_or_else(PoisonError::into_inner).clone_from(&known);
+        let known = known.ok_or(ServerError::NoGenesis)?;
         let batching = Batching {
             gather: Duration::from_millis(config.batch_ms),
             entries: config.batch_entries,
@@ -350,7 +355,7 @@ impl Server {
         let (published, seen) = watch::channel(Published { size, note });
         let policy = {
             let state = Arc::clone(state);
-            move || state.read().unwrap_or_else(PoisonError::into_inner).policy()
+            move || follow::policy_of(&state)
         };
         let cosigning = Cosigning {
             tiles,
@@ -370,7 +375,13 @@ impl Server {
             Ok(())
         });
         let origin = Arc::from(self.log.origin());
-        Ok(routes::counter(routes::Counter { desk, published: seen, origin, gossip }))
+        Ok(routes::counter(routes::Counter {
+            desk,
+            published: seen,
+            origin,
+            gossip,
+            state: Arc::clone(state),
+        }))
     }
 
     fn follow(

@@ -177,8 +177,11 @@ impl Snapshot {
         if self.leaf(index)? == record.leaf() { Ok(record) } else { Err(damaged.into()) }
     }
 
-    /// Leaf `index` itself.
-    fn leaf(&self, index: u64) -> Result<[u8; LEAF_BYTES], ReadError> {
+    /// The leaf itself: what is in the tree, of erased records as well.
+    ///
+    /// # Errors
+    /// If there is none or its bundle is damaged.
+    pub fn leaf(&self, index: u64) -> Result<[u8; LEAF_BYTES], ReadError> {
         let bundle = self.bundles.get(index / TILE_WIDTH)?;
         let leaf = bundle.as_ref().and_then(|bundle| {
             tables::leaf_in(bundle.value(), (index % TILE_WIDTH) as usize)?.try_into().ok()
@@ -262,6 +265,23 @@ impl Snapshot {
             path: path.into_iter().map(|hash| hash.0).collect(),
             checkpoint: checkpoint.note().to_owned(),
         })
+    }
+
+    /// RFC 6962 consistency proof from the log's first `old` leaves to all of them.
+    ///
+    /// # Errors
+    /// If there are fewer, or a tile is missing.
+    pub fn consistency(&self, old: u64) -> Result<Vec<[u8; 32]>, ReadError> {
+        let size = self.head.size;
+        if old > size {
+            return Err(ReadError::NoSuchLeaf { index: old, size });
+        }
+        if old == 0 || old == size {
+            return Ok(Vec::new());
+        }
+        let read = |level, index| Ok::<_, ReadError>(tables::bytes(&self.tiles, (level, index))?);
+        let proof = StoredTiles::new(read).prove_consistency(size, old)?;
+        Ok(proof.into_iter().map(|hash| hash.0).collect())
     }
 
     /// What is to be served under `path` of the log's URL (C2SP tlog-tiles): `checkpoint`,

@@ -23,13 +23,13 @@
 use crate::config::{ConsortiumConfig, KeepUntil};
 use crate::ingest::Gate;
 use crate::store::{Position, Store};
-use haar_ledger::client::{Client, FetchError, HttpError, Level, SubmitError, http};
+use haar_ledger::client::{Client, FetchError, HttpError, Level, SiteAt, SubmitError, http};
 use haar_ledger::consortium::included;
 use haar_ledger::evidence::Evidence;
-use haar_ledger::governance::{Commitment, SiteCheckpoint};
+use haar_ledger::governance::{CommitmentBody, Hex, SiteCheckpointBody};
 use haar_ledger::{
-    Entry, EntryError, EntryKind, LeafKind, PlainProof, Policy, PolicySyntaxError, ReadError,
-    Record,
+    Entry, EntryError, EntryKind, LEAF_BYTES, LeafKind, PlainProof, Policy, PolicySyntaxError,
+    ReadError, Record,
 };
 use haar_schema::EdgeId;
 use haar_telemetry::{Counter, Gauge, KeyValue, Metrics, names};
@@ -245,9 +245,10 @@ impl Envoy {
             }
             let mut entries = Vec::new();
             for index in next..end {
-                let record = snapshot.record(index)?;
-                if PUT_FORWARD.contains(&record.kind) {
-                    entries.push(self.commitment(index, &record)?);
+                let leaf = snapshot.leaf(index)?;
+                let kind = LeafKind::from_byte(leaf[1]);
+                if kind.is_some_and(|kind| PUT_FORWARD.contains(&kind)) {
+                    entries.push(self.commitment(index, leaf)?);
                 }
             }
             for batch in entries.chunks(UNDER_WAY) {
@@ -262,18 +263,38 @@ impl Envoy {
     }
 
     async fn checkpoint(&mut self) -> Result<(), RoundError> {
-        let checkpoint = self.store.log().checkpoint()?;
-        let size = checkpoint.size();
+        let snapshot = self.store.log().snapshot()?;
+        let size = snapshot.size();
         self.instruments.behind.record(size.saturating_sub(self.number(WITNESSED)?) as f64, &[]);
         let sent = self.waiting.back().map_or(self.number(WITNESSED)?, |waiting| waiting.size);
         if size <= sent || self.waiting.len() >= MAX_WAITING {
             return Ok(());
         }
-        let body = SiteCheckpoint { checkpoint: checkpoint.note().to_owned() };
+        // What it has of this site it says itself: an answer may have been lost, or a backup put back.
+        let known = self.known().await?;
+        if let Some((client, at)) = &known
+            && at.size > sent
+        {
+            let entry = client.entry(at.index).await?;
+            entry.verify(self.store.log().identity().vkey())?;
+            self.sequenced(at.size, at.index, entry)?;
+            return Ok(());
+        }
+        let known = known.map_or(0, |(_, at)| at.size);
+        let body = SiteCheckpointBody {
+            checkpoint: snapshot.checkpoint()?.note().to_owned(),
+            proof: snapshot.consistency(known)?.into_iter().map(Hex).collect(),
+            devices: BTreeMap::new(),
+        };
         let identity = self.store.log().identity();
         let entry = Entry::sign(EntryKind::SiteCheckpoint, &self.origin, &body, &[identity])?;
         let index = self.submit(&entry, Level::Witnessed).await?;
         self.count("site-checkpoint");
+        self.sequenced(size, index, entry)?;
+        Ok(())
+    }
+
+    fn sequenced(&mut self, size: u64, index: u64, entry: Entry) -> Result<(), redb::Error> {
         self.remember(SEQUENCED, size)?;
         if self.release_at == KeepUntil::Sequenced {
             self.gate.release(size);
@@ -302,6 +323,19 @@ impl Envoy {
             return Ok(());
         }
         Ok(())
+    }
+
+    /// What the consortium log has of this site's log, and who says so.
+    async fn known(&self) -> Result<Option<(Client, SiteAt)>, RoundError> {
+        let origin = self.store.log().identity().origin();
+        let mut last = None;
+        for client in &self.clients {
+            match client.site(origin).await {
+                Ok(site) => return Ok(site.map(|at| (client.clone(), at))),
+                Err(error) => last = Some(error),
+            }
+        }
+        last.map_or(Ok(None), |error| Err(error.into()))
     }
 
     async fn proof(&self, index: u64) -> Result<Option<String>, RoundError> {
@@ -343,13 +377,9 @@ impl Envoy {
         Ok(())
     }
 
-    fn commitment(&self, index: u64, record: &Record) -> Result<Entry, RoundError> {
+    fn commitment(&self, index: u64, leaf: [u8; LEAF_BYTES]) -> Result<Entry, RoundError> {
         let identity = self.store.log().identity();
-        let body = Commitment {
-            site: identity.origin().to_owned(),
-            index,
-            leaf: hex::encode(record.leaf()),
-        };
+        let body = CommitmentBody { site: identity.origin().to_owned(), index, leaf: Hex(leaf) };
         Ok(Entry::sign(EntryKind::Commitment, &self.origin, &body, &[identity])?)
     }
 
@@ -452,7 +482,7 @@ mod tests {
         // A new spool is none of which something was released.
         let other = Position { incarnation: [2; 16], ..position(30) };
         assert_eq!(held.keep_from(&edge, &other), 0);
-        assert_eq!(held.release(9), [edge.clone()]);
+        assert_eq!(held.release(9), std::slice::from_ref(&edge));
         assert_eq!(held.keep_from(&edge, &position(30)), 30);
     }
 

@@ -23,7 +23,7 @@ use crate::notify::outbox::{self, Key};
 use haar_alarms::ChangedRow;
 use haar_ledger::{
     AppendError, Appended, EraseError, Erased, Held, Identity, Keyholder, OpenError as LogError,
-    Sealing, SiteLog,
+    Record, Sealing, SiteLog,
 };
 use haar_schema::{EdgeId, Priority, Subject, Timestamp, WindowId};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};

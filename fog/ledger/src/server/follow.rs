@@ -17,7 +17,7 @@ use crate::client::Client;
 use crate::consortium::{Copy, CopyError, Reader, Tiles};
 use crate::entry::Entry;
 use crate::evidence::EvidenceKind;
-use crate::governance::State;
+use crate::governance::{Refused, State};
 use crate::policy::Policy;
 use sha2::{Digest, Sha256};
 use std::sync::{PoisonError, RwLockWriteGuard};
@@ -67,15 +67,11 @@ impl Follower {
             }
         };
         for (index, bytes) in &new {
-            let refused = follow(&mut write(&self.state), *index, bytes);
-            if let Some(reason) = refused {
-                tracing::error!(
-                    index,
-                    reason,
-                    "the operator put into the log what its rules refuse"
-                );
+            let followed = follow(&mut write(&self.state), *index, bytes);
+            if let Err(refused) = followed {
+                tracing::error!(index, %refused, "the operator put into the log what its rules refuse");
                 if let Ok(entry) = Entry::parse(bytes) {
-                    self.gossip.refused(EvidenceKind::BrokenRule, &entry, &reason);
+                    self.gossip.refused(EvidenceKind::BrokenRule, &entry, &refused.to_string());
                 }
             }
         }
@@ -142,21 +138,28 @@ impl Follower {
     }
 
     fn policy(&self) -> Policy {
-        self.state.read().unwrap_or_else(PoisonError::into_inner).policy()
+        policy_of(&self.state)
     }
 }
 
-fn write(state: &SharedState) -> RwLockWriteGuard<'_, State> {
+fn write(state: &SharedState) -> RwLockWriteGuard<'_, Option<State>> {
     state.write().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Applies an entry that is in the log; why the rules refuse it, if they do. Everybody comes to the same.
-pub(crate) fn follow(state: &mut State, index: u64, bytes: &[u8]) -> Option<String> {
-    match Entry::parse(bytes) {
-        Ok(entry) => state.apply(index, &entry).err().map(|refused| refused.to_string()),
-        Err(error) => {
-            state.pass(index);
-            Some(error.to_string())
+pub(crate) fn follow(state: &mut Option<State>, index: u64, bytes: &[u8]) -> Result<(), Refused> {
+    match state {
+        Some(state) => state.apply_leaf(index, bytes).map(drop),
+        None => {
+            *state = Some(State::genesis(&Entry::parse(bytes)?)?);
+            Ok(())
         }
     }
+}
+
+/// Whose cosignatures make a checkpoint count, by what is known of the log here.
+pub(crate) fn policy_of(state: &SharedState) -> Policy {
+    let state = state.read().unwrap_or_else(PoisonError::into_inner);
+    // What a state writes is a policy; before the genesis nothing counts.
+    state.as_ref().and_then(|state| state.policy_text(None).parse().ok()).unwrap_or_default()
 }

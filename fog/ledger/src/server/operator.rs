@@ -5,7 +5,6 @@
 //! is admitted against the state *as it will be at its place*, so two entries of one batch see each other.
 //! When another node of the same log was quicker, the batch is admitted again on top of what that node did.
 
-use super::follow::follow;
 use crate::checkpoint::SignedCheckpoint;
 use crate::consortium::{SequenceError, Sequencer};
 use crate::entry::Entry;
@@ -75,8 +74,8 @@ impl Desk {
     }
 }
 
-/// The state that the sequenced entries give, for whoever asks.
-pub(crate) type SharedState = Arc<RwLock<State>>;
+/// The state that the log's entries give, for whoever asks; none before its genesis is known here.
+pub(crate) type SharedState = Arc<RwLock<Option<State>>>;
 
 /// The task that sequences.
 pub(crate) struct Operator<S> {
@@ -183,7 +182,8 @@ impl<S: CheckpointStore> Operator<S> {
                     continue;
                 }
             }
-            match state.apply(index, &submission.entry) {
+            let admitted = state.may_append(&submission.entry);
+            match admitted.and_then(|()| state.apply(index, &submission.entry)) {
                 Ok(_) => {
                     index += 1;
                     entries.push(submission.entry.clone());
@@ -210,7 +210,9 @@ impl<S: CheckpointStore> Operator<S> {
     /// Takes over what other nodes have put into the log.
     async fn catch_up(&mut self) -> Result<(), SequenceError> {
         for (index, bytes) in self.sequencer.catch_up().await? {
-            follow(&mut self.state, index, &bytes);
+            if let Err(refused) = self.state.apply_leaf(index, &bytes) {
+                tracing::error!(index, %refused, "another node put into the log what its rules refuse");
+            }
         }
         self.share();
         let _ = self.latest.send_replace(self.sequencer.checkpoint().clone());
@@ -219,7 +221,7 @@ impl<S: CheckpointStore> Operator<S> {
 
     fn share(&self) {
         let mut shared = self.shared.write().unwrap_or_else(PoisonError::into_inner);
-        shared.clone_from(&self.state);
+        *shared = Some(self.state.clone());
     }
 }
 

@@ -5,8 +5,9 @@
 //! | `GET /checkpoint`, `/tile/…` | operator, mirror | C2SP tlog-tiles; the checkpoint is cosigned by a quorum |
 //! | `POST /v1/entries?level=sequenced\|witnessed&wait_ms=N` | operator | an [`Entry`]; 200 or 202 with [`Placed`] |
 //! | `GET /v1/proof?index=N` or `?entry=SHA-256` | operator, mirror | C2SP tlog-proof against the published checkpoint |
-//! | `GET /v1/policy` | operator, mirror, monitor | C2SP tlog-policy, as the log's own entries give it |
-//! | `GET /v1/members`, `/v1/state` | operator, mirror, monitor | what the log's entries say, as JSON |
+//! | `GET /v1/entry?index=N` | operator, mirror | the entry's bytes |
+//! | `GET /v1/policy?kind=K` | operator, mirror, monitor | C2SP tlog-policy, as the log's own entries give it |
+//! | `GET /v1/members`, `/v1/state`, `/v1/site?name=N`, `/v1/keys?name=N` | operator, mirror, monitor | what the log's entries say, as JSON |
 //! | `POST /add-checkpoint`, `GET /<origin hash>/checkpoint` | witness | C2SP tlog-witness |
 //! | `GET /v1/evidence?after=N`, `POST /v1/evidence` | all | what somebody attempted, with its proof |
 //!
@@ -18,11 +19,14 @@ use super::cosign::Published;
 use super::follow::Follower;
 use super::gossip::Gossip;
 use super::operator::{Desk, NotSequenced, SharedState};
-use crate::client::{EvidencePage, Level, Placed};
+use crate::client::{EvidencePage, Level, Placed, SiteAt};
 use crate::consortium::{CopyError, Tiles, TilesError};
-use crate::entry::{Entry, MAX_ENTRY_BYTES};
+use crate::entry::{Entry, EntryKind, MAX_ENTRY_BYTES};
 use crate::evidence::{Evidence, EvidenceKind};
+use crate::governance::{CommitmentBody, SiteHead};
+use crate::leaf::LeafKind;
 use crate::plain_proof::PlainProof;
+use crate::policy::Policy;
 use crate::witness::{AddCheckpoint, AddCheckpointError, MAX_REQUEST_BYTES, Witness};
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
@@ -31,8 +35,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
+use serde_json::json;
 use sha2::{Digest, Sha256};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, PoisonError, RwLockReadGuard};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -52,6 +57,22 @@ pub(crate) struct Counter {
     pub(crate) published: watch::Receiver<Published>,
     pub(crate) origin: Arc<str>,
     pub(crate) gossip: Gossip,
+    pub(crate) state: SharedState,
+}
+
+impl Counter {
+    /// The policy for this entry, where it is another than that of every published checkpoint.
+    fn stricter(&self, entry: &Entry) -> Option<Policy> {
+        if entry.kind() != EntryKind::Commitment {
+            return None;
+        }
+        let body: CommitmentBody = entry.body().ok()?;
+        let kind = LeafKind::from_byte(body.leaf.0[1])?;
+        let state = read(&self.state);
+        let state = state.as_ref()?;
+        state.quorums().commitments.get(&kind)?;
+        state.policy_text(Some(kind)).parse().ok()
+    }
 }
 
 /// What a witness's paths need.
@@ -69,6 +90,7 @@ pub(crate) fn tiles(tiles: Tiles) -> Router {
         .route("/checkpoint", get(checkpoint))
         .route("/tile/{*path}", get(tile))
         .route("/v1/proof", get(proof))
+        .route("/v1/entry", get(entry))
         .with_state(tiles)
 }
 
@@ -78,6 +100,8 @@ pub(crate) fn state(state: SharedState) -> Router {
         .route("/v1/policy", get(policy))
         .route("/v1/members", get(members))
         .route("/v1/state", get(summary))
+        .route("/v1/site", get(site))
+        .route("/v1/keys", get(keys))
         .with_state(state)
 }
 
@@ -168,6 +192,17 @@ async fn proof(State(tiles): State<Tiles>, Query(which): Query<Which>) -> Respon
     }
 }
 
+async fn entry(State(tiles): State<Tiles>, Query(which): Query<Which>) -> Response {
+    let Some(index) = which.index else { return bad("name an entry by `index`") };
+    match tiles.entry(index) {
+        Ok(bytes) => ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], bytes).into_response(),
+        Err(TilesError::NoSuchEntry { .. }) => {
+            (StatusCode::NOT_FOUND, "no such entry\n").into_response()
+        }
+        Err(error) => failed(&error),
+    }
+}
+
 /// The proof of an entry; `None` if the published checkpoint does not contain the entry.
 fn plain_proof(tiles: &Tiles, index: u64) -> Result<Option<String>, TilesError> {
     let Some(note) = tiles.published()? else { return Ok(None) };
@@ -179,19 +214,87 @@ fn plain_proof(tiles: &Tiles, index: u64) -> Result<Option<String>, TilesError> 
     Ok(Some(PlainProof { index, path, checkpoint: note }.to_text()))
 }
 
-async fn policy(State(state): State<SharedState>) -> Response {
-    let text = read(&state).policy().to_text();
-    ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response()
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct For {
+    /// For commitments to leaves of this kind; without it, for everything else.
+    kind: Option<LeafKind>,
+}
+
+async fn policy(State(state): State<SharedState>, Query(For { kind }): Query<For>) -> Response {
+    let text = read(&state).as_ref().map(|state| state.policy_text(kind));
+    text.map_or_else(unknown_yet, |text| {
+        ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response()
+    })
 }
 
 async fn members(State(state): State<SharedState>) -> Response {
-    let members: Vec<_> = read(&state).members().cloned().collect();
-    Json(members).into_response()
+    let members: Option<Vec<_>> =
+        read(&state).as_ref().map(|state| state.members().cloned().collect());
+    members.map_or_else(unknown_yet, |members| Json(members).into_response())
 }
 
+/// What the log's entries come to, without the registers.
 async fn summary(State(state): State<SharedState>) -> Response {
-    let summary = read(&state).summary();
-    Json(summary).into_response()
+    let summary = read(&state).as_ref().map(|state| {
+        let open: Vec<_> = state
+            .open_proposals()
+            .map(|(id, open)| json!({ "id": hex::encode(id), "proposal": open }))
+            .collect();
+        let resolved: Vec<_> = state
+            .resolved_proposals()
+            .map(|(id, resolved)| json!({ "id": hex::encode(id), "resolved": resolved }))
+            .collect();
+        json!({
+            "origin": state.origin(),
+            "consortium": state.consortium(),
+            "size": state.next_index(),
+            "version": state.version(),
+            "digest": state.digest(),
+            "operator": state.operator(),
+            "quorums": state.quorums(),
+            "policy_bundle": state.policy_bundle(),
+            "predecessor": state.predecessor(),
+            "ended": state.ended(),
+            "open": open,
+            "resolved": resolved,
+        })
+    });
+    summary.map_or_else(unknown_yet, |summary| Json(summary).into_response())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Named {
+    /// A site's origin, or a key's name.
+    name: String,
+}
+
+/// How far a site's log is known here.
+async fn site(State(state): State<SharedState>, Query(named): Query<Named>) -> Response {
+    let state = read(&state);
+    let Some(state) = state.as_ref() else { return unknown_yet() };
+    match state.site(&named.name) {
+        Some(site) => {
+            let SiteHead { checkpoint, size, index, .. } = site.clone();
+            let head = SiteAt { checkpoint, size, index };
+            Json(head).into_response()
+        }
+        None => (StatusCode::NOT_FOUND, "no checkpoint of such a site\n").into_response(),
+    }
+}
+
+/// All keys that ever bore a name, and how the device did, if it is one.
+async fn keys(State(state): State<SharedState>, Query(named): Query<Named>) -> Response {
+    let state = read(&state);
+    let Some(state) = state.as_ref() else { return unknown_yet() };
+    let keys = state.keys_named(&named.name);
+    Json(json!({ "keys": keys, "device": state.device(&named.name) })).into_response()
+}
+
+fn unknown_yet() -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, "the log's first entry is not known here yet\n")
+        .into_response()
 }
 
 #[derive(Deserialize)]
@@ -223,8 +326,13 @@ async fn submit(
     let mut placed = Placed { index, level: Level::Sequenced };
     let wait = Duration::from_millis(wanted.wait_ms).min(MAX_WAIT);
     if wanted.level == Level::Witnessed {
+        let stricter = counter.stricter(&entry);
+        let enough = |published: &Published| {
+            published.size > index
+                && stricter.as_ref().is_none_or(|own| own.check(published.note.as_bytes()).is_ok())
+        };
         let mut published = counter.published.clone();
-        let witnessed = published.wait_for(|published| published.size > index);
+        let witnessed = published.wait_for(enough);
         if !matches!(tokio::time::timeout(wait, witnessed).await, Ok(Ok(_))) {
             return (StatusCode::ACCEPTED, Json(placed)).into_response();
         }
@@ -235,8 +343,9 @@ async fn submit(
 
 fn not_sequenced(counter: &Counter, entry: &Entry, error: &NotSequenced) -> Response {
     let status = match error {
-        NotSequenced::Refused(_) => {
-            counter.gossip.refused(EvidenceKind::RefusedEntry, entry, &error.to_string());
+        NotSequenced::Refused(refused) => {
+            tracing::warn!(kind = %entry.kind(), %refused, "an entry was refused");
+            counter.gossip.refused(EvidenceKind::RefusedEntry, entry, &refused.to_string());
             StatusCode::FORBIDDEN
         }
         NotSequenced::Full => StatusCode::TOO_MANY_REQUESTS,
@@ -336,6 +445,6 @@ fn failed(error: &dyn std::error::Error) -> Response {
         .into_response()
 }
 
-fn read(state: &SharedState) -> std::sync::RwLockReadGuard<'_, crate::governance::State> {
+fn read(state: &SharedState) -> RwLockReadGuard<'_, Option<crate::governance::State>> {
     state.read().unwrap_or_else(PoisonError::into_inner)
 }

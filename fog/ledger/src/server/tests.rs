@@ -6,12 +6,13 @@ use crate::consortium::included;
 use crate::entry::EntryKind;
 use crate::evidence::EvidenceKind;
 use crate::governance::{
-    Genesis, Key, KeyAction, KeyKind, Member, Operator as OperatorBody, Quorum,
+    CommitmentBody, Digest, Genesis, Hex, KeyBody, Member, Operator as OperatorBody, Quorums,
+    Role as KeyRole,
 };
 use crate::leaf::LeafKind;
 use crate::policy::Policy;
-use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicU16, Ordering};
 use tempfile::TempDir;
 
 const ORIGIN: &str = "consortium.example/log";
@@ -73,22 +74,22 @@ impl Consortium {
 
     fn genesis(&self) -> Entry {
         let member = |n: usize| Member {
-            name: NAMES[n].to_owned(),
-            key: self.members[n].vkey().to_string(),
-            cosigners: vec![self.cosigner(n).vkey().to_string()],
-            url: Some(self.url(n)),
-            admission: hex::encode([n as u8; 32]),
+            name: NAMES[n].parse().unwrap(),
+            key: self.members[n].vkey().into(),
+            cosigners: vec![self.cosigner(n).vkey().as_str().parse().unwrap()],
+            url: self.url(n).parse().unwrap(),
+            admission: Digest::of(&[n as u8]),
         };
         let genesis = Genesis {
-            name: "test".to_owned(),
+            consortium: "test".to_owned(),
             operator: OperatorBody {
-                member: NAMES[0].to_owned(),
-                log: self.log.vkey().to_string(),
-                url: self.url(0),
+                name: NAMES[0].parse().unwrap(),
+                log: self.log.vkey().into(),
+                url: self.url(0).parse().unwrap(),
             },
             members: (0..4).map(member).collect(),
-            quorum: Quorum { rule: None, kinds: BTreeMap::new() },
-            access_policy: hex::encode([0; 32]),
+            quorums: Quorums::default(),
+            policy_bundle: Digest::of(b""),
             predecessor: None,
         };
         let signers: Vec<&Identity> = self.members.iter().collect();
@@ -128,34 +129,35 @@ impl Consortium {
     }
 
     fn policy(&self) -> Policy {
-        let mut state = State::new(ORIGIN);
-        state.apply(0, &self.genesis()).unwrap();
-        state.policy()
+        State::genesis(&self.genesis()).unwrap().policy_text(None).parse().unwrap()
     }
 
     /// The site's key, registered by the second member.
     async fn register_site(&self) -> Identity {
         let site = Identity::generate("fog.example/site", [77; 32]).unwrap();
-        let key =
-            Key { action: KeyAction::Register, kind: KeyKind::Fog, key: site.vkey().to_string() };
-        let entry = Entry::sign(EntryKind::Key, ORIGIN, &key, &[&self.members[1]]).unwrap();
+        let key = KeyBody::Register { key: site.vkey().into(), role: KeyRole::Fog };
+        let signers = [&self.members[1], &site];
+        let entry = Entry::sign(EntryKind::Key, ORIGIN, &key, &signers).unwrap();
         self.client(0).submit(&entry, Level::Sequenced, SOON).await.unwrap();
         site
     }
 }
 
-/// A port that was free a moment ago.
+/// A port that nobody listens on, below those that the system gives to clients.
 fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    loop {
+        let port =
+            10_000 + (std::process::id() % 200 * 100) as u16 + NEXT.fetch_add(1, Ordering::Relaxed);
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 fn commitment(site: &Identity, index: u64) -> Entry {
     let leaf = crate::leaf::leaf(LeafKind::FlaggedEvent, &[1; 32], &index.to_be_bytes(), &[2; 32]);
-    let body = crate::governance::Commitment {
-        site: site.origin().to_owned(),
-        index,
-        leaf: hex::encode(leaf),
-    };
+    let body = CommitmentBody { site: site.origin().to_owned(), index, leaf: Hex(leaf) };
     Entry::sign(EntryKind::Commitment, ORIGIN, &body, &[site]).unwrap()
 }
 
