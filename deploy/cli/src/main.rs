@@ -9,6 +9,7 @@ mod evaluate;
 mod failure;
 mod fog;
 mod fsck;
+mod keys;
 mod model;
 mod parameters;
 mod prove;
@@ -48,6 +49,8 @@ enum Command {
     Prove(prove::Args),
     /// Re-hash everything in a site log.
     Fsck(fsck::Args),
+    /// Divide a secret among custodians, and put it together again.
+    Keys(keys::Args),
     /// Destroy patients' keys, so that what was recorded of them cannot be read again.
     Erase(erase::Args),
     /// Measure detectors and models on recordings.
@@ -89,6 +92,7 @@ fn main() -> ExitCode {
         Command::Verify(args) => verify::run(args),
         Command::Prove(args) => prove::run(args),
         Command::Fsck(args) => fsck::run(args),
+        Command::Keys(args) => keys::run(args),
         Command::Erase(args) => erase::run(args),
         Command::Evaluate(args) => evaluate::run(args),
         Command::Train(args) => train::run(args),
