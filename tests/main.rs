@@ -14,6 +14,7 @@ mod kills;
 mod models;
 mod notices;
 mod parameters;
+mod privacy;
 mod programs;
 mod tidy;
 mod ward;

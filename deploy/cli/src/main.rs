@@ -10,6 +10,7 @@ mod failure;
 mod fog;
 mod fsck;
 mod ledger;
+mod keys;
 mod model;
 mod parameters;
 mod prove;
@@ -49,6 +50,8 @@ enum Command {
     Prove(prove::Args),
     /// Re-hash everything in a site log.
     Fsck(fsck::Args),
+    /// Divide a secret among custodians, and put it together again.
+    Keys(keys::Args),
     /// Destroy patients' keys, so that what was recorded of them cannot be read again.
     Erase(erase::Args),
     /// Found a consortium, look at its log, propose and vote.
@@ -92,6 +95,7 @@ fn main() -> ExitCode {
         Command::Verify(args) => verify::run(args),
         Command::Prove(args) => prove::run(args),
         Command::Fsck(args) => fsck::run(args),
+        Command::Keys(args) => keys::run(args),
         Command::Erase(args) => erase::run(args),
         Command::Ledger(args) => ledger::run(args),
         Command::Evaluate(args) => evaluate::run(args),

@@ -1,8 +1,13 @@
 //! `haar verify`: checks a proof file, with no network and no state.
 
 use crate::failure::Failure;
-use haar_ledger::{LeafKind, MAX_PROOF_BYTES, Trust, Verified, VerifierKey};
+use haar_inference::package::Package;
+use haar_ledger::{
+    LeafKind, MAX_POLICY_BYTES, MAX_PROOF_BYTES, Policy, ProofFile, ProofKind, Record,
+    SignedCheckpoint, Trust, Verified, VerifiedEntry, VerifiedLeaf, VerifierKey,
+};
 use haar_schema::{Feature, FlaggedEvent, WindowDigest, WindowKey};
+use jiff::Timestamp;
 use serde_json::json;
 use std::fmt::Write as _;
 use std::fs::File;
@@ -20,6 +25,13 @@ pub struct Args {
     file: PathBuf,
     #[command(flatten)]
     keys: KeyArgs,
+    /// Accept only checkpoints that satisfy this policy (C2SP tlog-policy): of its logs, cosigned by its quorum.
+    /// Needed for entries of the consortium log; --key then says who may have signed the entry.
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+    /// The folder of a model package: the event must have been found by this very model.
+    #[arg(long, value_name = "FOLDER")]
+    model: Option<PathBuf>,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
@@ -58,11 +70,12 @@ impl KeyArgs {
 /// Runs the command.
 pub fn run(args: Args) -> Result<(), Failure> {
     let keys = args.keys.pinned()?;
-    let trust = keys.as_deref().map_or(Trust::Unpinned, Trust::Pinned);
+    let policy = args.policy.as_deref().map(read_policy).transpose()?;
+    let model = args.model.as_deref().map(model_hash).transpose()?;
     let text = read_limited(&args.file, MAX_PROOF_BYTES as u64)?;
-    match haar_ledger::verify(&text, trust) {
-        Ok(verified) if args.json => println!("{}", object(&verified)),
-        Ok(verified) => print!("{}", in_words(&verified)),
+    match check(&text, keys.as_deref(), policy.as_ref(), model.as_deref()) {
+        Ok((object, _)) if args.json => println!("{object}"),
+        Ok((_, words)) => print!("{words}"),
         Err(error) => {
             if args.json {
                 println!("{}", json!({ "verified": false, "reason": error.to_string() }));
@@ -74,7 +87,153 @@ pub fn run(args: Args) -> Result<(), Failure> {
     Ok(())
 }
 
-fn read_limited(path: &Path, bytes_max: u64) -> Result<String, Failure> {
+/// What the file proves, as an object and in words.
+fn check(
+    text: &str,
+    keys: Option<&[VerifierKey]>,
+    policy: Option<&Policy>,
+    model: Option<&str>,
+) -> Result<(serde_json::Value, String), Failure> {
+    let pinned = keys.map_or(Trust::Unpinned, Trust::Pinned);
+    let trust = policy.map_or(pinned, Trust::Policy);
+    match ProofFile::parse(text)?.kind()? {
+        ProofKind::Record => {
+            let verified = haar_ledger::verify(text, trust)?;
+            if let Some(keys) = keys
+                && !keys.contains(verified.checkpoint.signer())
+            {
+                let signer = verified.checkpoint.signer();
+                return Err(Failure::new(format!("signed by {signer}, not by a key given")));
+            }
+            same_model(model, Some(&verified.record))?;
+            Ok((object(&verified), in_words(&verified)))
+        }
+        ProofKind::Leaf => {
+            same_model(model, None)?;
+            Ok(of_leaf(&haar_ledger::verify_leaf(text, trust)?))
+        }
+        ProofKind::Entry => {
+            let needed = "it is of the consortium log, whose checkpoints count under a policy; pass --policy";
+            let policy = policy.ok_or_else(|| Failure::new(needed))?;
+            let verified = haar_ledger::verify_entry(text, policy, pinned)?;
+            same_model(model, verified.record.as_ref())?;
+            Ok(of_entry(&verified))
+        }
+    }
+}
+
+pub fn read_policy(path: &Path) -> Result<Policy, Failure> {
+    let named = |error| Failure::usage(format!("{}: {error}", path.display()));
+    read_limited(path, MAX_POLICY_BYTES as u64)?.parse().map_err(named)
+}
+
+/// The SHA-256 by which events name the model in this folder. Its weights are checked against its manifest.
+fn model_hash(folder: &Path) -> Result<String, Failure> {
+    Ok(Package::load(folder)?.reference().sha256.clone())
+}
+
+/// Refuses a record that was found by another model than the one with this hash.
+fn same_model(wanted: Option<&str>, record: Option<&Record>) -> Result<(), Failure> {
+    let Some(wanted) = wanted else { return Ok(()) };
+    let record = record.ok_or_else(|| Failure::new("it opens no record, so it names no model"))?;
+    let model = match record.kind {
+        LeafKind::FlaggedEvent => {
+            FlaggedEvent::from_json(&record.body).ok().and_then(|event| event.model)
+        }
+        LeafKind::WindowDigest | LeafKind::Correction => {
+            WindowDigest::from_json(&record.body).ok().and_then(|digest| digest.model)
+        }
+        _ => None,
+    };
+    match model {
+        Some(model) if model.sha256 == wanted => Ok(()),
+        Some(model) => Err(Failure::new(format!(
+            "it holds, but it was found by the model {} {}, not by {wanted}",
+            model.id, model.sha256
+        ))),
+        None => Err(Failure::new("it holds, but it names no model")),
+    }
+}
+
+/// A proof of a leaf that is not opened.
+fn of_leaf(verified: &VerifiedLeaf) -> (serde_json::Value, String) {
+    let VerifiedLeaf { index, leaf, checkpoint, key_pinned, witnesses } = verified;
+    let kind = LeafKind::from_byte(leaf[1]).map_or("unknown", LeafKind::as_str);
+    let object = json!({
+        "verified": true,
+        "key_pinned": key_pinned,
+        "origin": checkpoint.origin(),
+        "signer": checkpoint.signer().as_str(),
+        "witnesses": witnesses_json(witnesses),
+        "size": checkpoint.size(),
+        "root": hex::encode(checkpoint.root()),
+        "index": index,
+        "kind": kind,
+        "leaf": hex::encode(leaf),
+    });
+    let mut words = format!(
+        "PASS  {kind}: leaf {index} of a log of {} leaves; what it commits to is not in the file\n",
+        checkpoint.size()
+    );
+    words += &signed(checkpoint, *key_pinned, witnesses);
+    (object, words)
+}
+
+/// A proof of an entry of the consortium log.
+fn of_entry(verified: &VerifiedEntry) -> (serde_json::Value, String) {
+    let VerifiedEntry { index, entry, signer, signer_pinned, checkpoint, record, .. } = verified;
+    let object = json!({
+        "verified": true,
+        "origin": checkpoint.origin,
+        "log": checkpoint.log.as_str(),
+        "witnesses": witnesses_json(&checkpoint.witnesses),
+        "size": checkpoint.size,
+        "root": hex::encode(checkpoint.root),
+        "index": index,
+        "entry": String::from_utf8_lossy(entry.as_bytes()),
+        "signer": signer.as_str(),
+        "signer_pinned": signer_pinned,
+        "kind": record.as_ref().map(|record| record.kind.as_str()),
+        "name": record.as_ref().map(|record| hex::encode(record.name)),
+        "content": record.as_ref().and_then(|record| {
+            serde_json::from_slice::<serde_json::Value>(&record.body).ok()
+        }),
+    });
+    let mut words = format!(
+        "PASS  {} entry: number {index} of a consortium log of {} entries\n",
+        entry.kind(),
+        checkpoint.size
+    );
+    words += &line("log", &checkpoint.origin);
+    words += &line("said by", signer.as_str());
+    if !signer_pinned {
+        words += &line("", "NOT PINNED: whether that key may say it, the log's state says");
+    }
+    words += &line("root", &hex::encode(checkpoint.root));
+    words += &witnesses_in_words(&checkpoint.witnesses);
+    if let Some(record) = record {
+        words += &content(record.kind, &record.body);
+    }
+    (object, words)
+}
+
+fn witnesses_json(witnesses: &[(String, u64)]) -> Vec<serde_json::Value> {
+    let one = |(name, time): &(String, u64)| json!({ "name": name, "time": at(*time) });
+    witnesses.iter().map(one).collect()
+}
+
+fn witnesses_in_words(witnesses: &[(String, u64)]) -> String {
+    let one = |(name, time): &(String, u64)| line("witness", &format!("{name} at {}", at(*time)));
+    witnesses.iter().map(one).collect()
+}
+
+/// A time in POSIX seconds, as people read it.
+fn at(time_s: u64) -> String {
+    let time = i64::try_from(time_s).ok().and_then(|time| Timestamp::from_second(time).ok());
+    time.map_or_else(|| format!("{time_s} s"), |time| time.to_string())
+}
+
+pub fn read_limited(path: &Path, bytes_max: u64) -> Result<String, Failure> {
     let named = |error: std::io::Error| Failure::new(format!("{}: {error}", path.display()));
     let mut text = String::new();
     File::open(path)
@@ -90,12 +249,13 @@ fn read_limited(path: &Path, bytes_max: u64) -> Result<String, Failure> {
 }
 
 fn object(verified: &Verified) -> serde_json::Value {
-    let Verified { index, record, checkpoint, key_pinned, .. } = verified;
+    let Verified { index, record, checkpoint, key_pinned, witnesses, .. } = verified;
     json!({
         "verified": true,
         "key_pinned": key_pinned,
         "origin": checkpoint.origin(),
         "signer": checkpoint.signer().as_str(),
+        "witnesses": witnesses_json(witnesses),
         "size": checkpoint.size(),
         "root": hex::encode(checkpoint.root()),
         "index": index,
@@ -108,27 +268,32 @@ fn object(verified: &Verified) -> serde_json::Value {
 
 fn in_words(verified: &Verified) -> String {
     let checkpoint = &verified.checkpoint;
-    let pinned = if verified.key_pinned {
-        "the key you gave"
-    } else {
-        "NOT PINNED: this key was named by the file itself. That rules out damage, not a forger; \
-         get the log's key from its operator and pass it with --key"
-    };
     let mut text = format!(
-        "PASS  {kind}: leaf {index} of a log of {size} leaves, exactly as it was signed\n\
-         \x20 log        {origin}\n\
-         \x20 signed by  {signer}\n\
-         \x20            {pinned}\n\
-         \x20 root       {root}\n",
-        kind = verified.record.kind,
-        index = verified.index,
-        size = checkpoint.size(),
-        origin = checkpoint.origin(),
-        signer = checkpoint.signer(),
-        root = hex::encode(checkpoint.root()),
+        "PASS  {}: leaf {} of a log of {} leaves, exactly as it was signed\n",
+        verified.record.kind,
+        verified.index,
+        checkpoint.size()
     );
+    text += &signed(checkpoint, verified.key_pinned, &verified.witnesses);
     text += &content(verified.record.kind, &verified.record.body);
     text
+}
+
+/// Who signed the checkpoint, and what that is worth.
+fn signed(checkpoint: &SignedCheckpoint, pinned: bool, witnesses: &[(String, u64)]) -> String {
+    let worth = match (pinned, witnesses.is_empty()) {
+        (true, true) => "the key you gave",
+        (true, false) => "a log of the policy you gave",
+        (false, _) => {
+            "NOT PINNED: this key was named by the file itself. That rules out damage, not a forger; \
+             get the log's key from its operator and pass it with --key"
+        }
+    };
+    let mut lines = line("log", checkpoint.origin());
+    lines += &line("signed by", checkpoint.signer().as_str());
+    lines += &line("", worth);
+    lines += &line("root", &hex::encode(checkpoint.root()));
+    lines + &witnesses_in_words(witnesses)
 }
 
 /// What was committed to, in short.

@@ -69,6 +69,15 @@ impl SignedCheckpoint {
         Ok(Self { head, signer })
     }
 
+    /// As [`SignedCheckpoint::open`], for one that may carry cosignatures, which are not looked at.
+    pub(crate) fn open_cosigned(
+        note: &[u8],
+        keys: &[VerifierKey],
+    ) -> Result<Self, CheckpointError> {
+        let (head, signer) = Head::open_cosigned(note, keys)?;
+        Ok(Self { head, signer })
+    }
+
     /// Signs the checkpoint of a tree. It is opened again before it is handed out.
     pub(crate) fn sign(
         identity: &Identity,

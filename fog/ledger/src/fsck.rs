@@ -219,7 +219,7 @@ pub fn fsck(
     log.check_erasures(leaves, &mut found);
     log.check_names(leaves, &mut found, &mut |done| progress(leaves + done, leaves * 2));
     progress(leaves * 2, leaves * 2);
-    let key_pinned = matches!(trust, Trust::Pinned(_)) && checkpoint.is_some();
+    let key_pinned = !matches!(trust, Trust::Unpinned) && checkpoint.is_some();
     let Found { problems, omitted, erased, locked } = found;
     Ok(Report { checkpoint, key_pinned, leaves, erased, locked, problems, omitted })
 }
@@ -525,8 +525,14 @@ fn check_signature(
 ) -> (Option<SignedCheckpoint>, Option<Head>) {
     let stored = meta.bytes(VKEY, found).and_then(|text| String::from_utf8(text).ok());
     let stored: Option<VerifierKey> = stored.and_then(|text| text.parse().ok());
+    let of_policy: Vec<_> = match trust {
+        Trust::Policy(policy) => policy.logs().iter().map(|log| log.key.clone()).collect(),
+        _ => Vec::new(),
+    };
     let keys = match trust {
         Trust::Pinned(keys) => keys,
+        // The stored checkpoint has no cosignatures; the policy's log keys count.
+        Trust::Policy(_) => &of_policy,
         Trust::Unpinned => stored.as_slice(),
     };
     if !stored.as_ref().is_some_and(|stored| keys.contains(stored)) {

@@ -16,6 +16,7 @@ pub mod client;
 pub mod consortium;
 mod cosignature;
 mod entry;
+mod entry_proof;
 pub mod evidence;
 mod file;
 #[cfg(test)]
@@ -28,7 +29,7 @@ mod identity;
 mod leaf;
 mod plain_proof;
 mod policy;
-mod privacy;
+pub mod privacy;
 mod proof;
 mod resource;
 pub mod server;
@@ -45,6 +46,7 @@ mod witness;
 pub use checkpoint::{CheckpointError, MAX_CHECKPOINT_BYTES, MAX_COSIGNED_BYTES, SignedCheckpoint};
 pub use cosignature::{CosignatureError, Cosigner, CosignerKey, CosignerKeyError};
 pub use entry::{Entry, EntryError, EntryId, EntryKind, MAX_ENTRY_BYTES, MAX_SIGNATURES};
+pub use entry_proof::{EntryProofError, VerifiedEntry, prove_entry, verify_entry};
 pub use file::{FileError, open_read_only};
 pub use fsck::{FsckError, MAX_PROBLEMS, Problem, Report, fsck};
 pub use identity::{
@@ -62,7 +64,7 @@ pub use policy::{
 pub use privacy::erasure::{EraseError, Erased, MAX_ERASED, Sealing, erasure_name};
 pub use privacy::records_key::{RecordsKey, RecordsKeyError};
 pub use privacy::seal::{Held, Keyholder, MAX_KEYS, Random, SealError};
-pub use proof::{MAX_PROOF_BYTES, ProofError, ProofFile};
+pub use proof::{MAX_PROOF_BYTES, ProofError, ProofFile, ProofKind};
 pub use site_log::{AppendError, Appended, MAX_APPEND_RECORDS, OpenError, SiteLog};
 pub use snapshot::{MAX_FOUND, ReadError, Snapshot};
 pub use tables::{Damage, Record};

@@ -36,6 +36,8 @@ use crate::identity::VerifierKey;
 use crate::leaf::{LEAF_BYTES, LeafKind, MAX_BODY_BYTES};
 use crate::tables::Record;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// The longest proof file: a body of [`MAX_BODY_BYTES`] in base64 twice over, and room for the rest.
@@ -55,6 +57,17 @@ pub struct ProofFile {
     pub(crate) index: u64,
     pub(crate) path: Vec<[u8; 32]>,
     pub(crate) checkpoint: String,
+}
+
+/// What a proof file is of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ProofKind {
+    /// A record of a site log: [`crate::verify`].
+    Record,
+    /// A leaf of a site log that is not opened: [`crate::verify_leaf`].
+    Leaf,
+    /// An entry of the consortium log: [`crate::verify_entry`].
+    Entry,
 }
 
 /// Why a file is not a proof.
@@ -84,6 +97,20 @@ impl ProofFile {
     /// The leaf's index.
     pub fn index(&self) -> u64 {
         self.index
+    }
+
+    /// What it claims to be a proof of.
+    ///
+    /// # Errors
+    /// If it holds no opening at all.
+    pub fn kind(&self) -> Result<ProofKind, ProofError> {
+        let extra: BTreeMap<String, Value> =
+            serde_json::from_slice(&self.extra).map_err(|_| ProofError::Opening)?;
+        Ok(match (extra.contains_key("entry"), extra.contains_key("leaf")) {
+            (true, _) => ProofKind::Entry,
+            (_, true) => ProofKind::Leaf,
+            _ => ProofKind::Record,
+        })
     }
 
     /// The file's content.

@@ -244,9 +244,6 @@ impl Snapshot {
     /// # Errors
     /// If there is no such leaf, or the stored log is damaged where the proof passes.
     pub fn prove_leaf(&self, index: u64) -> Result<ProofFile, ReadError> {
-        if index >= self.size() {
-            return Err(ReadError::NoSuchLeaf { index, size: self.size() });
-        }
         let leaf = self.leaf(index)?;
         let extra = BareLeaf { leaf, log: self.vkey.clone() }.encode();
         self.prove_with(index, &leaf, extra)

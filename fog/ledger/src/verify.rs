@@ -11,6 +11,7 @@
 use crate::checkpoint::{CheckpointError, SignedCheckpoint};
 use crate::identity::VerifierKey;
 use crate::leaf::LEAF_BYTES;
+use crate::policy::{Policy, PolicyError};
 use crate::proof::{BareLeaf, Opening, ProofError, ProofFile};
 use crate::tables::Record;
 use tlog_tiles::Hash;
@@ -20,6 +21,8 @@ use tlog_tiles::Hash;
 pub enum Trust<'a> {
     /// Only these keys'. An empty list accepts nothing.
     Pinned(&'a [VerifierKey]),
+    /// That of a log of this policy, and only with the cosignatures that it wants.
+    Policy(&'a Policy),
     /// That of the key which the file (or database) itself names. This finds every accident, and no
     /// forger: a forger brings a key of his own.
     Unpinned,
@@ -34,8 +37,10 @@ pub struct Verified {
     pub record: Record,
     /// The checkpoint under which it lies: origin, size, root and signer.
     pub checkpoint: SignedCheckpoint,
-    /// Whether the signer was one of [`Trust::Pinned`].
+    /// Whether the signer was one of [`Trust::Pinned`] or of [`Trust::Policy`].
     pub key_pinned: bool,
+    /// The witnesses of [`Trust::Policy`] that cosigned, with their times in POSIX seconds.
+    pub witnesses: Vec<(String, u64)>,
 }
 
 /// Why a proof does not hold.
@@ -48,6 +53,9 @@ pub enum VerifyError {
     /// The checkpoint is not to be relied on.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// The checkpoint does not satisfy the policy.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
     /// The file names one key and the pinned ones are others.
     #[error(
         "the proof is of the log {named}, which is not among the keys given; if that is the log you \
@@ -73,8 +81,10 @@ pub fn verify(text: &str, trust: Trust<'_>) -> Result<Verified, VerifyError> {
     let proof = ProofFile::parse(text)?;
     let opening = Opening::decode(&proof.extra)?;
     let leaf = opening.record.leaf();
-    let (checkpoint, key_pinned) = included(&proof, &leaf, &opening.log, trust)?;
-    Ok(Verified { index: proof.index, record: opening.record, checkpoint, key_pinned })
+    let Signed { checkpoint, key_pinned, witnesses } =
+        included(&proof, &leaf, &opening.log, trust)?;
+    let (index, record) = (proof.index, opening.record);
+    Ok(Verified { index, record, checkpoint, key_pinned, witnesses })
 }
 
 /// A leaf that is in a log, without what it commits to.
@@ -86,8 +96,10 @@ pub struct VerifiedLeaf {
     pub leaf: [u8; LEAF_BYTES],
     /// The checkpoint under which it lies.
     pub checkpoint: SignedCheckpoint,
-    /// Whether the signer was one of [`Trust::Pinned`].
+    /// Whether the signer was one of [`Trust::Pinned`] or of [`Trust::Policy`].
     pub key_pinned: bool,
+    /// The witnesses of [`Trust::Policy`] that cosigned, with their times in POSIX seconds.
+    pub witnesses: Vec<(String, u64)>,
 }
 
 /// Checks a proof file without opening, as [`crate::Snapshot::prove_leaf`] makes it.
@@ -97,28 +109,47 @@ pub struct VerifiedLeaf {
 pub fn verify_leaf(text: &str, trust: Trust<'_>) -> Result<VerifiedLeaf, VerifyError> {
     let proof = ProofFile::parse(text)?;
     let bare = BareLeaf::decode(&proof.extra)?;
-    let (checkpoint, key_pinned) = included(&proof, &bare.leaf, &bare.log, trust)?;
-    Ok(VerifiedLeaf { index: proof.index, leaf: bare.leaf, checkpoint, key_pinned })
+    let Signed { checkpoint, key_pinned, witnesses } =
+        included(&proof, &bare.leaf, &bare.log, trust)?;
+    Ok(VerifiedLeaf { index: proof.index, leaf: bare.leaf, checkpoint, key_pinned, witnesses })
 }
 
-/// The checkpoint, once `leaf` is under it; and whether its key was pinned.
+/// A checkpoint whose signatures were checked.
+struct Signed {
+    checkpoint: SignedCheckpoint,
+    key_pinned: bool,
+    witnesses: Vec<(String, u64)>,
+}
+
+/// The checkpoint, once `leaf` is under it.
 fn included(
     proof: &ProofFile,
     leaf: &[u8],
     named: &VerifierKey,
     trust: Trust<'_>,
-) -> Result<(SignedCheckpoint, bool), VerifyError> {
+) -> Result<Signed, VerifyError> {
+    let note = proof.checkpoint.as_bytes();
+    let other = || VerifyError::OtherLog { named: named.to_string() };
     // The hint is held to the truth even where it is not needed, so that no byte of the file is free.
-    let key_pinned = match trust {
-        Trust::Pinned(keys) if keys.contains(named) => true,
-        Trust::Pinned(_) => return Err(VerifyError::OtherLog { named: named.to_string() }),
-        Trust::Unpinned => false,
+    let own = std::slice::from_ref(named);
+    let signed = match trust {
+        Trust::Pinned(keys) if !keys.contains(named) => return Err(other()),
+        Trust::Pinned(_) | Trust::Unpinned => Signed {
+            checkpoint: SignedCheckpoint::open(note, own)?,
+            key_pinned: matches!(trust, Trust::Pinned(_)),
+            witnesses: Vec::new(),
+        },
+        Trust::Policy(policy) => {
+            let cosigned = policy.check(note)?;
+            if cosigned.log != *named {
+                return Err(other());
+            }
+            let checkpoint = SignedCheckpoint::open_cosigned(note, own)?;
+            Signed { checkpoint, key_pinned: true, witnesses: cosigned.witnesses }
+        }
     };
-    let checkpoint =
-        SignedCheckpoint::open(proof.checkpoint.as_bytes(), std::slice::from_ref(named))?;
-    let root = checkpoint.root();
-    check_path(proof, leaf, checkpoint.size(), root)?;
-    Ok((checkpoint, key_pinned))
+    check_path(proof, leaf, signed.checkpoint.size(), signed.checkpoint.root())?;
+    Ok(signed)
 }
 
 /// Whether leaf and path lead to `root`.

@@ -452,4 +452,41 @@ mod tests {
         let other = Identity::generate("haar.test/site", [8; 32]).unwrap();
         assert!(matches!(Store::open(dir.path(), other), Err(StoreError::Log(_))));
     }
+
+    #[test]
+    fn an_erased_patient_leaves_nothing_here_that_is_theirs() {
+        let dir = tempfile::tempdir().unwrap();
+        let identity = Identity::generate("haar.test/site", [7; 32]).unwrap();
+        let store = Store::open(dir.path(), identity).unwrap();
+        let subjects = [1, 2].map(|n| Subject::from_bytes([n; 16]));
+        let known = Known { revision: 0, inputs: [6; 32] };
+        let windows = [3, 4].map(|n| WindowId::from_bytes([n; 32]));
+        let held = |n: usize| Held {
+            keyholder: Some(keyholder(subjects[n])),
+            record: haar_ledger::Record {
+                kind: haar_ledger::LeafKind::WindowDigest,
+                name: windows[n].to_bytes(),
+                key: [9; 32],
+                body: b"{}".to_vec(),
+            },
+        };
+        let epoch = Epoch {
+            records: vec![held(0), held(1)],
+            windows: windows.map(|id| (id, known)).into(),
+            alarms: subjects.map(|subject| (subject.to_bytes().to_vec(), Some(vec![1]))).into(),
+            courses: subjects.map(|subject| (subject, Some(vec![1]))).into(),
+            parameters: vec![(subjects[0], 1, 0), (subjects[1], 1, 1)],
+            ..Epoch::default()
+        };
+        store.commit(&epoch).unwrap();
+        let erased = store.erase(&subjects[..1]).unwrap();
+        assert_eq!(erased.len(), 1);
+        assert!(matches!(store.log().record(0), Err(haar_ledger::ReadError::Erased { .. })));
+        assert_eq!(store.log().record(1).unwrap(), held(1).record);
+        assert_eq!(store.known(&windows).unwrap(), [None, Some(known)]);
+        assert_eq!(store.alarms().unwrap(), [(vec![2; 16], vec![1])]);
+        assert_eq!(store.courses().unwrap(), [(subjects[1], vec![1])]);
+        assert_eq!(store.parameters().unwrap(), [1]);
+        assert!(store.erase(&subjects[..1]).is_err(), "there is nothing left to erase");
+    }
 }
