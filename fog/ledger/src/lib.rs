@@ -12,6 +12,7 @@
 
 mod base64;
 mod checkpoint;
+pub mod consent;
 mod entry;
 mod file;
 #[cfg(test)]
