@@ -13,6 +13,7 @@
 mod base64;
 mod checkpoint;
 pub mod consent;
+pub mod custody;
 mod entry;
 mod file;
 #[cfg(test)]

@@ -14,6 +14,7 @@ use super::refused::Refused;
 use super::sites::{CommitmentBody, DeviceTally, MAX_DEVICE_TALLIES, SiteCheckpointBody, SiteHead};
 use super::state::{MAX_PROPOSALS_PER_MEMBER, Rules, State};
 use crate::checkpoint::SignedCheckpoint;
+use crate::custody::{CustodyBody, Hands};
 use crate::entry::{Entry, EntryError, EntryId, EntryKind};
 use signed_note::{Note, VerifierList};
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,6 +39,11 @@ pub(super) enum Effect {
         id: Digest,
         by: MemberName,
         vote: Vote,
+    },
+    Custody {
+        id: EntryId,
+        by: String,
+        body: CustodyBody,
     },
     Remember(EntryId),
 }
@@ -79,7 +85,7 @@ impl State {
             EntryKind::Ballot => self.ballot(index, entry),
             EntryKind::Evidence => self.remember(entry, &[Role::Fog, Role::Edge]),
             EntryKind::Reidentification => self.remember(entry, &[Role::Custodian]),
-            EntryKind::Custody => Err(not_allowed(entry)),
+            EntryKind::Custody => self.custody(entry),
         }
     }
 
@@ -230,6 +236,22 @@ impl State {
             () if other.contains(&by) => Err(Refused::Voted),
             () => Ok(Effect::Vote { id, by, vote: ballot.vote }),
         }
+    }
+
+    fn custody(&self, entry: &Entry) -> Result<Effect, Refused> {
+        let body: CustodyBody = entry.body()?;
+        let hands = match self.signers(entry, None)?[..] {
+            [Signer::Member(one)] => Hands::One(&one.name),
+            [Signer::Member(giver), Signer::Member(receiver)] => {
+                Hands::Two(&giver.name, &receiver.name)
+            }
+            [Signer::Key(key)] if key.role == Role::Fog => Hands::Fog(key.key.name(), &key.member),
+            [Signer::Key(_)] => return Err(not_allowed(entry)),
+            _ => return Err(Refused::Signers(entry.kind())),
+        };
+        self.items.admits(&body, entry.id(), hands)?;
+        let by = entry.signers().first().cloned().unwrap_or_default();
+        Ok(Effect::Custody { id: entry.id(), by, body })
     }
 
     /// An entry whose object is other modules' concern: signed by one member or one key of these roles.

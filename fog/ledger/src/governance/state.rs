@@ -12,6 +12,7 @@ use super::names::{Digest, Hex, MemberName, StatementKey};
 use super::quorum::{Members, Quorums, witness_names};
 use super::refused::{Refused, RestoreError};
 use super::sites::{DeviceHistory, SiteHead};
+use crate::custody::{Chain, Items};
 use crate::entry::{Entry, EntryId};
 use crate::leaf::{LEAF_BYTES, LeafKind};
 use serde::{Deserialize, Serialize};
@@ -41,6 +42,7 @@ pub struct State {
     pub(super) keys: Register,
     pub(super) sites: BTreeMap<String, SiteHead>,
     pub(super) devices: BTreeMap<String, DeviceHistory>,
+    pub(super) items: Items,
     pub(super) open: BTreeMap<Digest, OpenProposal>,
     pub(super) resolved: BTreeMap<Digest, Resolved>,
     pub(super) remembered: BTreeMap<Digest, u64>,
@@ -138,6 +140,8 @@ pub enum Applied {
         /// How that resolved it, if it did.
         resolution: Option<Resolution>,
     },
+    /// Something happened to this item.
+    Custody(Digest),
     /// Evidence, or that a pseudonym was asked to be opened: remembered, nothing else.
     Remembered,
 }
@@ -180,6 +184,8 @@ impl State {
         next.sites = self.sites.clone();
         next.sites.values_mut().for_each(|site| site.index = 0);
         next.devices = self.devices.clone();
+        next.items = self.items.clone();
+        next.items.carry_over();
         Ok(next)
     }
 
@@ -291,6 +297,11 @@ impl State {
         self.devices.get(name)
     }
 
+    /// The way of a numbered item.
+    pub fn item(&self, item: &Digest) -> Option<&Chain> {
+        self.items.get(item)
+    }
+
     /// What members are asked to vote on. One that expires with the next leaf is still there.
     pub fn open_proposals(&self) -> impl Iterator<Item = (EntryId, &OpenProposal)> {
         self.open.iter().map(|(id, open)| (id.0, open))
@@ -342,6 +353,7 @@ impl State {
             keys: Register::default(),
             sites: BTreeMap::new(),
             devices: BTreeMap::new(),
+            items: Items::default(),
             open: BTreeMap::new(),
             resolved: BTreeMap::new(),
             remembered: BTreeMap::new(),
@@ -394,6 +406,10 @@ impl State {
             Effect::Vote { id, by, vote } => {
                 let resolution = self.count(index, id, by, vote);
                 Applied::Voted { proposal: id.0, resolution }
+            }
+            Effect::Custody { id, by, body } => {
+                self.items.take(&body, id, &by, index);
+                Applied::Custody(body.item)
             }
             Effect::Remember(id) => {
                 self.remembered.insert(Hex(id), index);
