@@ -8,7 +8,7 @@
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use haar_inference::{BeatModel, beat_inputs};
-use haar_ledger::{Identity, LeafKind, Record, SiteLog};
+use haar_ledger::{Held, Identity, Keyholder, LeafKind, Record, Sealing, SiteLog};
 use haar_schema::SampleRate;
 use haar_signals::ecg;
 use std::hint::black_box;
@@ -80,6 +80,23 @@ fn ledger(c: &mut Criterion) {
         b.iter(|| {
             let tx = db.begin_write().unwrap();
             log.append(&tx, &records).unwrap();
+            tx.commit().unwrap();
+        });
+    });
+    let db = Arc::new(redb::Database::create(dir.path().join("sealed.redb")).unwrap());
+    let identity = Identity::generate("haar.test/bench", [7; 32]).unwrap();
+    let random = |bytes: &mut [u8; 32]| Ok(bytes.fill(5));
+    let sealing = Sealing { key_file: dir.path().join("records.key"), random };
+    let log = SiteLog::open_sealed(Arc::clone(&db), identity, sealing).unwrap();
+    let held: Vec<Held> = records
+        .into_iter()
+        .enumerate()
+        .map(|(n, record)| Held { keyholder: Some(Keyholder::of(&[(n % 50) as u8])), record })
+        .collect();
+    group.bench_function("append 1000 records of 50 patients, sealed, durable", |b| {
+        b.iter(|| {
+            let tx = db.begin_write().unwrap();
+            log.append_held(&tx, &held).unwrap();
             tx.commit().unwrap();
         });
     });

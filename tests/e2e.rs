@@ -9,16 +9,18 @@ use crate::ward::{
     metric, now, until,
 };
 use haar_alarms::{Actor, Cause, Transition};
-use haar_ledger::{Snapshot, Trust, VerifierKey, open_read_only, verify};
+use haar_ledger::{RecordsKey, Snapshot, Trust, VerifierKey, open_read_only, verify};
 use haar_normalize::BUILT_IN;
 use haar_schema::{Subject, Timestamp, WindowDigest};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use tempfile::TempDir;
 
 /// Everything random in these tests comes from here.
@@ -88,6 +90,8 @@ struct Run {
     proofs: Vec<(u64, String)>,
     vkey: VerifierKey,
     database: Vec<u8>,
+    /// The file, next to the database.
+    records_key: Vec<u8>,
     spans: Vec<Span>,
     edge_log: String,
 }
@@ -98,6 +102,9 @@ impl Run {
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("fog.redb");
         std::fs::write(&path, &self.database).unwrap();
+        let key = folder.path().join("records.key");
+        std::fs::write(&key, &self.records_key).unwrap();
+        std::fs::set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
         (folder, path)
     }
 }
@@ -195,11 +202,14 @@ fn a_flipped_bit_anywhere_in_the_log_is_found() {
     const BUNDLES: TableDefinition<u64, &[u8]> = TableDefinition::new("site_log.bundles");
     const RECORDS: TableDefinition<u64, &[u8]> = TableDefinition::new("site_log.records");
     const NAMES: TableDefinition<&[u8; 40], ()> = TableDefinition::new("site_log.names");
+    const KEYS: TableDefinition<u64, &[u8]> = TableDefinition::new("site_log.keys");
+    const SEALING: TableDefinition<&str, &[u8]> = TableDefinition::new("site_log.sealing");
 
     let (_folder, path) = RUN.copy();
     let mut flips = Flips {
         db: Database::open(&path).unwrap(),
         vkey: &RUN.vkey,
+        key: RecordsKey::load(&path.with_file_name("records.key")).unwrap(),
         rng: ChaCha8Rng::seed_from_u64(SEED),
         found: 0,
     };
@@ -209,12 +219,15 @@ fn a_flipped_bit_anywhere_in_the_log_is_found() {
     for key in ["checkpoint", "vkey"] {
         flips.row(META, key);
     }
+    for key in ["records-key", "slots"] {
+        flips.row(SEALING, key);
+    }
     let tx = flips.db.begin_read().unwrap();
     let keys = |table: TableDefinition<u64, &[u8]>| -> Vec<u64> {
         let rows = tx.open_table(table).unwrap();
         rows.iter().unwrap().map(|row| row.unwrap().0.value()).collect()
     };
-    let (bundles, records) = (keys(BUNDLES), keys(RECORDS));
+    let (bundles, records, slots) = (keys(BUNDLES), keys(RECORDS), keys(KEYS));
     let rows = tx.open_table(TILES).unwrap();
     let tiles: Vec<(u8, u64)> = rows.iter().unwrap().map(|row| row.unwrap().0.value()).collect();
     let rows = tx.open_table(NAMES).unwrap();
@@ -230,6 +243,10 @@ fn a_flipped_bit_anywhere_in_the_log_is_found() {
     }
     for key in records {
         flips.row(RECORDS, key);
+    }
+    assert_eq!(slots.len(), MONITORED.len() + 1, "one for every patient");
+    for key in slots {
+        flips.row(KEYS, key);
     }
     for row in names {
         flips.key(NAMES, &row);
@@ -270,6 +287,7 @@ fn a_stopped_edge_has_drained_its_spool() {
 struct Flips<'a> {
     db: Database,
     vkey: &'a VerifierKey,
+    key: RecordsKey,
     rng: ChaCha8Rng,
     found: u32,
 }
@@ -277,7 +295,8 @@ struct Flips<'a> {
 impl Flips<'_> {
     fn is_sound(&self) -> bool {
         let trust = Trust::Pinned(std::slice::from_ref(self.vkey));
-        haar_ledger::fsck(&self.db, trust, &mut |_, _| {}).is_ok_and(|report| report.is_sound())
+        haar_ledger::fsck(&self.db, trust, Some(&self.key), &mut |_, _| {})
+            .is_ok_and(|report| report.is_sound())
     }
 
     /// Bits of a row's value; afterwards it is as it was.
@@ -462,7 +481,9 @@ fn gather(site: &Site, published: Published, spans: Vec<Span>) -> Run {
     let vkey = site.vkey();
     let leaves = Leaves::read(&site.database(), &vkey);
     let db = open_read_only(&site.database()).unwrap();
-    let snapshot = Snapshot::open(&db).unwrap();
+    let key_file = site.database().with_file_name("records.key");
+    let key = Arc::new(RecordsKey::load(&key_file).unwrap());
+    let snapshot = Snapshot::open_with(&db, key).unwrap();
     let prove = |(index, _): &(u64, _)| (*index, snapshot.prove(*index).unwrap().to_text());
     let proofs = leaves.flagged.iter().map(prove).collect();
     drop((snapshot, db));
@@ -473,6 +494,7 @@ fn gather(site: &Site, published: Published, spans: Vec<Span>) -> Run {
         proofs,
         vkey,
         database: std::fs::read(site.database()).unwrap(),
+        records_key: std::fs::read(key_file).unwrap(),
         spans,
         edge_log: site.log_of("edge"),
     }

@@ -2,10 +2,11 @@
 
 use super::http_get;
 use haar_alarms::Transition;
-use haar_ledger::{LeafKind, Snapshot, Trust, VerifierKey, fsck, open_read_only};
+use haar_ledger::{LeafKind, RecordsKey, Snapshot, Trust, VerifierKey, fsck, open_read_only};
 use haar_schema::{FlaggedEvent, Subject, Timestamp, WindowDigest, WindowId};
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Every leaf of a log, decoded, with its index.
 #[derive(Default)]
@@ -22,9 +23,11 @@ impl Leaves {
     pub fn read(database: &Path, vkey: &VerifierKey) -> Self {
         let db = open_read_only(database).unwrap();
         let trust = Trust::Pinned(std::slice::from_ref(vkey));
-        let report = fsck(&db, trust, &mut |_, _| {}).unwrap();
+        let key = Arc::new(RecordsKey::load(&database.with_file_name("records.key")).unwrap());
+        let report = fsck(&db, trust, Some(&key), &mut |_, _| {}).unwrap();
         assert!(report.is_sound(), "{:?}", report.problems);
-        let snapshot = Snapshot::open(&db).unwrap();
+        assert_eq!((report.erased, report.locked), (0, 0));
+        let snapshot = Snapshot::open_with(&db, key).unwrap();
         let mut leaves = Self::default();
         for index in 0..snapshot.size() {
             let record = snapshot.record(index).unwrap();

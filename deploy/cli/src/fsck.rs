@@ -1,8 +1,9 @@
 //! `haar fsck`: re-hashes a whole log.
 
 use crate::failure::Failure;
+use crate::records_key::RecordsKeyArgs;
 use crate::verify::KeyArgs;
-use haar_ledger::{FsckError, Report, Trust, VerifierKey, open_read_only};
+use haar_ledger::{FsckError, RecordsKey, Report, Trust, VerifierKey, open_read_only};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,8 @@ pub struct Args {
     log: PathBuf,
     #[command(flatten)]
     keys: KeyArgs,
+    #[command(flatten)]
+    records_key: RecordsKeyArgs,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
@@ -24,11 +27,12 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: Args) -> Result<(), Failure> {
     let keys = args.keys.pinned()?;
+    let records_key = args.records_key.load(&args.log)?;
     // On a damaged page redb may panic; that is caught and becomes a problem in the report, so its
     // text need not be printed here too.
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
-    let report = check(&args.log, keys.as_deref());
+    let report = check(&args.log, keys.as_deref(), records_key.as_deref());
     std::panic::set_hook(hook);
     let report = report?;
     if args.json {
@@ -46,13 +50,17 @@ pub fn run(args: Args) -> Result<(), Failure> {
     }
 }
 
-fn check(log: &Path, keys: Option<&[VerifierKey]>) -> Result<Report, Failure> {
+fn check(
+    log: &Path,
+    keys: Option<&[VerifierKey]>,
+    records_key: Option<&RecordsKey>,
+) -> Result<Report, Failure> {
     let db = open_read_only(log)?;
     let bar = ProgressBar::no_length();
     let style = ProgressStyle::with_template("{bar:40} {percent:>3} %  {per_sec}  {eta} left");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     let trust = keys.map_or(Trust::Unpinned, Trust::Pinned);
-    let report = haar_ledger::fsck(&db, trust, &mut |done, total| {
+    let report = haar_ledger::fsck(&db, trust, records_key, &mut |done, total| {
         bar.set_length(total);
         bar.set_position(done);
     });
@@ -70,6 +78,8 @@ fn object(report: &Report) -> serde_json::Value {
         "signer": checkpoint.map(|checkpoint| checkpoint.signer().as_str()),
         "root": checkpoint.map(|checkpoint| hex::encode(checkpoint.root())),
         "leaves": report.leaves,
+        "leaves_erased": report.erased,
+        "leaves_locked": report.locked,
         "problems": problems,
         "problems_omitted": report.omitted,
     })
@@ -86,6 +96,16 @@ fn print(report: &Report) {
         let verdict = if report.is_sound() { "PASS  every bit of" } else { "looked at" };
         println!("{verdict} {} leaves of {}", report.leaves, checkpoint.origin());
         println!("  root       {}", hex::encode(checkpoint.root()));
+        if report.erased > 0 {
+            println!("  erased     {} of them: the leaf holds, its content is gone", report.erased);
+        }
+        if report.locked > 0 {
+            println!(
+                "  sealed     {} of them: only the leaf was checked; pass the records key with \
+                 --records-key",
+                report.locked
+            );
+        }
         println!("  signed by  {}", checkpoint.signer());
         if !report.key_pinned {
             println!(

@@ -4,6 +4,7 @@
 mod alarms;
 mod bench;
 mod demo;
+mod erase;
 mod evaluate;
 mod failure;
 mod fog;
@@ -11,6 +12,7 @@ mod fsck;
 mod model;
 mod parameters;
 mod prove;
+mod records_key;
 mod replay;
 mod sepsis_data;
 mod simulate;
@@ -46,6 +48,8 @@ enum Command {
     Prove(prove::Args),
     /// Re-hash everything in a site log.
     Fsck(fsck::Args),
+    /// Destroy patients' keys, so that what was recorded of them cannot be read again.
+    Erase(erase::Args),
     /// Measure detectors and models on recordings.
     Evaluate(evaluate::Args),
     /// Train a model.
@@ -85,6 +89,7 @@ fn main() -> ExitCode {
         Command::Verify(args) => verify::run(args),
         Command::Prove(args) => prove::run(args),
         Command::Fsck(args) => fsck::run(args),
+        Command::Erase(args) => erase::run(args),
         Command::Evaluate(args) => evaluate::run(args),
         Command::Train(args) => train::run(args),
         Command::Model(args) => model::run(args),

@@ -5,6 +5,9 @@
 //! and one Ed25519 signature line by the key that is named as the origin. At most
 //! [`MAX_CHECKPOINT_BYTES`].
 //!
+//! A checkpoint of the consortium log carries cosignatures as well ([`crate::cosignature`]), and is then at
+//! most [`MAX_COSIGNED_BYTES`].
+//!
 //! # Stricter than C2SP
 //! A signed-note may carry signatures of keys that the reader does not know, and they are to be
 //! ignored. A site log's checkpoint has its own signature and no other: whatever a verifier ignores
@@ -20,6 +23,9 @@ use tlog_tiles::{Checkpoint, Hash};
 
 /// The longest checkpoint note that is read.
 pub const MAX_CHECKPOINT_BYTES: usize = 4 * 1024;
+
+/// The longest checkpoint note with cosignatures that is read.
+pub const MAX_COSIGNED_BYTES: usize = 64 * 1024;
 
 /// A checkpoint whose signature has been checked.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -59,15 +65,8 @@ impl SignedCheckpoint {
     /// If it is malformed, or not signed by the one of `keys` that speaks for its origin.
     pub fn open(note: &[u8], keys: &[VerifierKey]) -> Result<Self, CheckpointError> {
         let (head, parsed) = parse(note)?;
-        for key in keys.iter().filter(|key| key.origin() == head.origin) {
-            match parsed.verify(&VerifierList::new(vec![Box::new(key.verifier.clone())])) {
-                Ok(_) => return Ok(Self { head, signer: key.clone() }),
-                // Another key of the same origin, such as the one before a rotation.
-                Err(NoteError::UnverifiedNote) => {}
-                Err(_) => return Err(CheckpointError::Signature { origin: head.origin }),
-            }
-        }
-        Err(CheckpointError::UnknownKey { origin: head.origin })
+        let signer = signed_by(&head, &parsed, keys)?;
+        Ok(Self { head, signer })
     }
 
     /// Signs the checkpoint of a tree. It is opened again before it is handed out.
@@ -122,11 +121,68 @@ impl Head {
     pub(crate) fn parse(note: &[u8]) -> Result<Self, CheckpointError> {
         parse(note).map(|(head, _)| head)
     }
+
+    /// Reads a checkpoint that may be cosigned, and finds the one of `keys` that signed it for its log.
+    pub(crate) fn open_cosigned(
+        note: &[u8],
+        keys: &[VerifierKey],
+    ) -> Result<(Self, VerifierKey), CheckpointError> {
+        let (head, parsed) = parse_cosigned(note)?;
+        let signer = signed_by(&head, &parsed, keys)?;
+        Ok((head, signer))
+    }
+
+    /// A note that was checked before it was stored.
+    pub(crate) fn open_stored(note: &str) -> Result<Self, CheckpointError> {
+        parse_cosigned(note.as_bytes()).map(|(head, _)| head)
+    }
+
+    /// The note with the log's own signature lines only.
+    pub(crate) fn signed_by_log(&self, log: &VerifierKey) -> String {
+        let own = format!("— {} ", log.origin());
+        let (text, signatures) = self.note.split_at(self.text().len() + 1);
+        let lines = signatures.split_inclusive('\n').filter(|line| line.starts_with(&own));
+        std::iter::once(text).chain(lines.take(1)).collect()
+    }
+
+    /// The text that is signed, with the line feed at its end.
+    pub(crate) fn text(&self) -> &str {
+        let end = self.note.rfind("\n\n").map_or(0, |end| end + 1);
+        &self.note[..end]
+    }
+}
+
+/// The one of `keys` that speaks for the checkpoint's origin and has signed it.
+fn signed_by(
+    head: &Head,
+    note: &Note,
+    keys: &[VerifierKey],
+) -> Result<VerifierKey, CheckpointError> {
+    for key in keys.iter().filter(|key| key.origin() == head.origin) {
+        match note.verify(&VerifierList::new(vec![Box::new(key.verifier.clone())])) {
+            Ok(_) => return Ok(key.clone()),
+            // Another key of the same origin, such as the one before a rotation.
+            Err(NoteError::UnverifiedNote) => {}
+            Err(_) => return Err(CheckpointError::Signature { origin: head.origin.clone() }),
+        }
+    }
+    Err(CheckpointError::UnknownKey { origin: head.origin.clone() })
 }
 
 fn parse(bytes: &[u8]) -> Result<(Head, Note), CheckpointError> {
-    let malformed = || CheckpointError::Malformed;
     if bytes.len() > MAX_CHECKPOINT_BYTES {
+        return Err(CheckpointError::Malformed);
+    }
+    let (head, note) = parse_cosigned(bytes)?;
+    match head.note[head.text().len() + 1..].lines().count() {
+        1 => Ok((head, note)),
+        count => Err(CheckpointError::Signatures(count)),
+    }
+}
+
+fn parse_cosigned(bytes: &[u8]) -> Result<(Head, Note), CheckpointError> {
+    let malformed = || CheckpointError::Malformed;
+    if bytes.len() > MAX_COSIGNED_BYTES {
         return Err(malformed());
     }
     let text = std::str::from_utf8(bytes).map_err(|_| malformed())?;
@@ -134,11 +190,6 @@ fn parse(bytes: &[u8]) -> Result<(Head, Note), CheckpointError> {
     let checkpoint = Checkpoint::from_bytes(note.text()).map_err(|_| malformed())?;
     if note.to_bytes() != bytes || checkpoint.to_bytes() != note.text() {
         return Err(malformed());
-    }
-    let (_, signatures) = text.rsplit_once("\n\n").ok_or_else(malformed)?;
-    match signatures.lines().count() {
-        1 => {}
-        count => return Err(CheckpointError::Signatures(count)),
     }
     let head = Head {
         origin: checkpoint.origin().to_owned(),

@@ -63,3 +63,23 @@ pub(crate) fn append(db: &Database, log: &SiteLog, records: &[Record]) {
     log.append(&tx, records).unwrap();
     tx.commit().unwrap();
 }
+
+/// The stored hashes of a tree.
+pub(crate) struct Hashes(Vec<tlog_tiles::Hash>);
+
+impl tlog_tiles::HashReader for Hashes {
+    fn read_hashes(&self, indexes: &[u64]) -> Result<Vec<tlog_tiles::Hash>, tlog_tiles::Error> {
+        Ok(indexes.iter().map(|index| self.0[*index as usize]).collect())
+    }
+}
+
+/// The hashes of a tree of `size` leaves, of which leaf `i` is `salt` and `i`.
+pub(crate) fn hashes_of(size: u64, salt: &str) -> Hashes {
+    let mut hashes = Hashes(Vec::new());
+    for index in 0..size {
+        let leaf = format!("{salt}{index}");
+        let new = tlog_tiles::stored_hashes(index, leaf.as_bytes(), &hashes).unwrap();
+        hashes.0.extend(new);
+    }
+    hashes
+}

@@ -15,15 +15,21 @@
 //! must end with a finding and go on with the other tables. Only reads run under the catch; what they
 //! leave behind is thrown away.
 //!
+//! # Sealed records
+//! They are opened with the records key. Of one whose patient was erased only kind, name and nonce can be held
+//! against leaf and names table, and the erasure must itself be a leaf of the log; without a records key
+//! that is so for all of them. How many those are is in the [`Report`].
+//!
 //! # Not found
 //! A log that was put back as a whole to an earlier, once signed state.
 
 use crate::checkpoint::{CheckpointError, Head, SignedCheckpoint};
 use crate::identity::VerifierKey;
-use crate::leaf::Name;
+use crate::leaf::{LeafKind, Name};
+use crate::privacy::records_key::RecordsKey;
+use crate::privacy::seal::Row;
 use crate::tables::{
-    self, BUNDLE_ROW_BYTES, BUNDLES, CHECKPOINT, META, NAME_ROW_BYTES, NAMES, RECORDS, Record,
-    TILES, VKEY,
+    self, BUNDLE_ROW_BYTES, BUNDLES, CHECKPOINT, META, NAME_ROW_BYTES, NAMES, RECORDS, TILES, VKEY,
 };
 use crate::tree::{Edge, TILE_WIDTH, hashes_at};
 use crate::verify::Trust;
@@ -31,6 +37,7 @@ use redb::{
     Key, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata,
     TableDefinition, TableError, Value,
 };
+use slots::{Content, Slots};
 use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use tlog_tiles::{HASH_SIZE, Hash};
@@ -47,6 +54,10 @@ pub struct Report {
     pub key_pinned: bool,
     /// Leaves that were checked.
     pub leaves: u64,
+    /// Leaves whose content was erased.
+    pub erased: u64,
+    /// Leaves whose content was not looked at, because it is sealed and no records key was given.
+    pub locked: u64,
     /// The first [`MAX_PROBLEMS`], in the order found.
     pub problems: Vec<Problem>,
     /// How many more there were.
@@ -124,6 +135,15 @@ pub enum Problem {
         /// The leaf's index.
         index: u64,
     },
+    /// A data key is missing or damaged, and no leaf says that it was destroyed.
+    #[error("data key {slot}: missing or damaged, and not erased by a leaf that says so")]
+    DataKey {
+        /// Its slot.
+        slot: u64,
+    },
+    /// The records are sealed under another key than the one given.
+    #[error("records key: the records are sealed under another one; an erasure replaces it")]
+    RecordsKey,
     /// A row that a log of this size does not have.
     #[error("{table}: a row {row} that does not belong to a log of this size")]
     StrayRow {
@@ -157,14 +177,15 @@ pub enum FsckError {
     Damaged(String),
 }
 
-/// Checks every stored row of the log in `db`. `progress` is called with steps done and steps in all,
-/// at least once for every 256 leaves.
+/// Checks every stored row of the log in `db`. Sealed records are opened with `records_key`. `progress` is
+/// called with steps done and steps in all, at least once for every 256 leaves.
 ///
 /// # Errors
 /// If there is nothing that could be checked. What is wrong with a log is in the [`Report`].
 pub fn fsck(
     db: &impl ReadableDatabase,
     trust: Trust<'_>,
+    records_key: Option<&RecordsKey>,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Report, FsckError> {
     let tx = guarded(|| db.begin_read()).map_err(FsckError::Damaged)?;
@@ -177,7 +198,9 @@ pub fn fsck(
     let mut found = Found::default();
     let meta = Rows::open(&tx, "site_log.meta", META, &mut found);
     let (checkpoint, head) = check_signature(&meta, trust, &mut found);
+    let slots = Slots::check(&tx, records_key, &mut found);
     let log = Log {
+        slots,
         tiles: Rows::open(&tx, "site_log.tiles", TILES, &mut found),
         bundles: Rows::open(&tx, "site_log.bundles", BUNDLES, &mut found),
         records: Rows::open(&tx, "site_log.records", RECORDS, &mut found),
@@ -193,10 +216,12 @@ pub fn fsck(
         found.problem(Problem::Root);
     }
     log.check_strays(leaves, &mut found);
+    log.check_erasures(leaves, &mut found);
     log.check_names(leaves, &mut found, &mut |done| progress(leaves + done, leaves * 2));
     progress(leaves * 2, leaves * 2);
     let key_pinned = matches!(trust, Trust::Pinned(_)) && checkpoint.is_some();
-    Ok(Report { checkpoint, key_pinned, leaves, problems: found.problems, omitted: found.omitted })
+    let Found { problems, omitted, erased, locked } = found;
+    Ok(Report { checkpoint, key_pinned, leaves, erased, locked, problems, omitted })
 }
 
 /// The problems so far.
@@ -204,6 +229,8 @@ pub fn fsck(
 struct Found {
     problems: Vec<Problem>,
     omitted: u64,
+    erased: u64,
+    locked: u64,
 }
 
 impl Found {
@@ -273,10 +300,20 @@ impl<K: Key + 'static, V: Value + 'static> Rows<K, V> {
 
     /// Visits every key, in order.
     fn each_key(&self, found: &mut Found, mut visit: impl FnMut(&mut Found, K::SelfType<'_>)) {
+        self.each_row(found, |found, key, _| visit(found, key));
+    }
+
+    /// Visits every row, in the order of the keys.
+    fn each_row(
+        &self,
+        found: &mut Found,
+        mut visit: impl FnMut(&mut Found, K::SelfType<'_>, V::SelfType<'_>),
+    ) {
         let mut inner = Found::default();
         self.read(found, |table| {
             for row in table.iter()? {
-                visit(&mut inner, row?.0.value());
+                let (key, value) = row?;
+                visit(&mut inner, key.value(), value.value());
             }
             Ok(())
         });
@@ -294,6 +331,7 @@ impl<K: Key + 'static> Rows<K, &'static [u8]> {
 }
 
 struct Log {
+    slots: Slots,
     tiles: Rows<(u8, u64), &'static [u8]>,
     bundles: Rows<u64, &'static [u8]>,
     records: Rows<u64, &'static [u8]>,
@@ -344,33 +382,45 @@ impl Log {
         }
         (0..width as usize)
             .map(|position| {
-                let leaf = leaf_hash_in(&bundle, position);
-                let stored = hash_in(&tile, position);
-                self.check_leaf(first + position as u64, leaf, stored, found)
+                let leaf = tables::leaf_in(&bundle, position);
+                let hashes = (leaf_hash_in(&bundle, position), hash_in(&tile, position));
+                self.check_leaf(first + position as u64, leaf, hashes, found)
             })
             .collect()
     }
 
-    /// Checks one record against the hash of the leaf in the bundle and the hash in the tile; returns
-    /// the one that two of the three agree on.
+    /// Checks one record against the leaf in the bundle, and the hashes of that and in the tile; returns
+    /// the hash that two of the three agree on.
     fn check_leaf(
         &self,
         index: u64,
-        leaf: Option<Hash>,
-        stored: Option<Hash>,
+        bytes: Option<&[u8]>,
+        (leaf, stored): (Option<Hash>, Option<Hash>),
         found: &mut Found,
     ) -> Hash {
-        let record = self.records.bytes(index, found).and_then(|row| Record::decode(&row));
-        let opened = record.as_ref().map(|record| tlog_tiles::record_hash(&record.leaf()));
+        let row = self.records.bytes(index, found).unwrap_or_default();
+        let row = Row::decode(&row);
+        let content = row.as_ref().map_or(Content::Damaged, |row| self.slots.read(index, row));
+        let opened = content.record().map(|record| tlog_tiles::record_hash(&record.leaf()));
         let hash = if opened.is_some() && (opened == leaf || opened == stored) {
             opened
         } else {
             stored.or(leaf).or(opened)
         };
-        if opened != hash {
+        let fits = match (&content, &row) {
+            (Content::Record(_), _) => opened == hash,
+            // Against a leaf that was itself altered it cannot be held.
+            (Content::Erased | Content::Locked, Some(Row::Sealed(sealed))) => {
+                leaf != hash || bytes.is_some_and(|leaf| sealed.may_open(leaf))
+            }
+            _ => false,
+        };
+        found.erased += u64::from(matches!(content, Content::Erased));
+        found.locked += u64::from(matches!(content, Content::Locked));
+        if !fits {
             found.problem(Problem::Record { index });
-        } else if let Some(record) = record {
-            let row = tables::name_row(&record.name, index);
+        } else if let Some(row) = row {
+            let row = tables::name_row(&row.name(), index);
             let name = self.names.read(found, |names| Ok(names.get(&row)?.is_some()));
             if name != Some(true) {
                 found.problem(Problem::Name { index });
@@ -426,6 +476,25 @@ impl Log {
         });
     }
 
+    /// Checks that what is said to be erased is so by a leaf.
+    fn check_erasures(&self, size: u64, found: &mut Found) {
+        for (slot, index) in self.slots.erasures() {
+            let row = self.records.bytes(index, found).unwrap_or_default();
+            let row = Row::decode(&row).filter(|_| index < size);
+            let says_so = match row.as_ref().map(|row| self.slots.read(index, row)) {
+                Some(Content::Record(record)) => slots::says_erased(&record, slot),
+                Some(Content::Locked) => matches!(
+                    &row,
+                    Some(Row::Sealed(sealed)) if sealed.kind == LeafKind::Erasure
+                ),
+                _ => false,
+            };
+            if !says_so {
+                found.problem(Problem::DataKey { slot });
+            }
+        }
+    }
+
     /// Checks that every name leads to a leaf that bears it. That every leaf is found by its name was
     /// checked with the leaf.
     fn check_names(&self, size: u64, found: &mut Found, progress: &mut dyn FnMut(u64)) {
@@ -444,7 +513,7 @@ impl Log {
 
     fn name_of(&self, index: u64, found: &mut Found) -> Option<Name> {
         let row = self.records.bytes(index, found)?;
-        Record::decode(&row).map(|record| record.name)
+        Row::decode(&row).map(|row| row.name())
     }
 }
 
@@ -501,5 +570,6 @@ pub(crate) fn guarded<T>(read: impl FnOnce() -> T) -> Result<T, String> {
     })
 }
 
+mod slots;
 #[cfg(test)]
 mod tests;

@@ -104,12 +104,8 @@ impl Identity {
     /// # Errors
     /// If it cannot be read, holds no key, or (on Unix) others than its owner may read it.
     pub fn load(path: &Path) -> Result<Self, IdentityError> {
-        let io = |error| IdentityError::Io { path: path.to_owned(), error };
-        let file = fs::File::open(path).map_err(io)?;
-        refuse_shared(path, &file.metadata().map_err(io)?)?;
-        let mut text = Zeroizing::new(String::with_capacity(MAX_KEY_BYTES + 1));
-        file.take(MAX_KEY_BYTES as u64 + 1).read_to_string(&mut text).map_err(io)?;
-        let line = text.strip_suffix('\n').unwrap_or(&text);
+        let text = read_key_file(path)?;
+        let line = text.as_str();
         let malformed = || IdentityError::Malformed(path.to_owned());
         let (origin, seed) = parse_secret(line).ok_or_else(malformed)?;
         let identity = Self::generate(origin, *seed)?;
@@ -122,15 +118,7 @@ impl Identity {
     /// # Errors
     /// If the file exists already (a log keeps its key for life) or cannot be written.
     pub fn save_new(&self, path: &Path) -> Result<(), IdentityError> {
-        let io = |error| IdentityError::Io { path: path.to_owned(), error };
-        let mut options = fs::OpenOptions::new();
-        options.write(true).create_new(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut file = options.open(path).map_err(io)?;
-        file.write_all(self.secret.as_bytes()).map_err(io)?;
-        file.write_all(b"\n").map_err(io)?;
-        file.sync_all().map_err(io)
+        write_key_file(path, &self.secret)
     }
 
     /// The origin, which is the key's name.
@@ -232,18 +220,49 @@ impl fmt::Debug for VerifierKey {
     }
 }
 
-fn is_origin(text: &str) -> bool {
+pub(crate) fn is_origin(text: &str) -> bool {
     text.len() <= MAX_ORIGIN_BYTES
         && signed_note::is_key_name_valid(text)
         && !text.chars().any(char::is_control)
 }
 
+/// The one line of a key file, without its end.
+pub(crate) fn read_key_file(path: &Path) -> Result<Zeroizing<String>, IdentityError> {
+    let io = |error| IdentityError::Io { path: path.to_owned(), error };
+    let file = fs::File::open(path).map_err(io)?;
+    refuse_shared(path, &file.metadata().map_err(io)?)?;
+    let mut text = Zeroizing::new(String::with_capacity(MAX_KEY_BYTES + 1));
+    file.take(MAX_KEY_BYTES as u64 + 1).read_to_string(&mut text).map_err(io)?;
+    if text.ends_with('\n') {
+        text.pop();
+    }
+    Ok(text)
+}
+
+/// Writes a key file that was not there before, readable for its owner only, and syncs it.
+pub(crate) fn write_key_file(path: &Path, line: &str) -> Result<(), IdentityError> {
+    let io = |error| IdentityError::Io { path: path.to_owned(), error };
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(path).map_err(io)?;
+    file.write_all(line.as_bytes()).map_err(io)?;
+    file.write_all(b"\n").map_err(io)?;
+    file.sync_all().map_err(io)
+}
+
 fn parse_secret(line: &str) -> Option<(&str, Zeroizing<[u8; 32]>)> {
-    let (origin, rest) = line.strip_prefix("PRIVATE+KEY+")?.split_once('+')?;
+    parse_typed_secret(line, 1)
+}
+
+/// Name and seed of a signing key of the signature type `kind`.
+pub(crate) fn parse_typed_secret(line: &str, kind: u8) -> Option<(&str, Zeroizing<[u8; 32]>)> {
+    let (name, rest) = line.strip_prefix("PRIVATE+KEY+")?.split_once('+')?;
     let (_, encoded) = rest.split_once('+')?;
     let typed = Zeroizing::new(crate::base64::decode(encoded)?);
-    let seed = typed.strip_prefix(&[1])?.try_into().ok()?;
-    Some((origin, Zeroizing::new(seed)))
+    let seed = typed.strip_prefix(&[kind])?.try_into().ok()?;
+    Some((name, Zeroizing::new(seed)))
 }
 
 #[cfg(unix)]

@@ -60,10 +60,14 @@ pub enum LeafKind {
     AccessDecision = 9,
     /// What is confidential in the way of a numbered item.
     Custody = 10,
+    /// A patient's key was destroyed, and with it what all earlier leaves about them commit to.
+    Erasure = 11,
+    /// That somebody attempted something on the consortium log, with its proof.
+    Evidence = 12,
 }
 
 impl LeafKind {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 12] = [
         Self::WindowDigest,
         Self::FlaggedEvent,
         Self::Correction,
@@ -74,6 +78,8 @@ impl LeafKind {
         Self::ConsentRevocation,
         Self::AccessDecision,
         Self::Custody,
+        Self::Erasure,
+        Self::Evidence,
     ];
 
     /// Its byte in a leaf.
@@ -99,6 +105,8 @@ impl LeafKind {
             Self::ConsentRevocation => "consent-revocation",
             Self::AccessDecision => "access-decision",
             Self::Custody => "custody",
+            Self::Evidence => "evidence",
+            Self::Erasure => "erasure",
         }
     }
 }
@@ -114,7 +122,7 @@ impl fmt::Display for LeafKind {
 #[error(
     "unknown kind of leaf; this build knows window-digest, flagged-event, correction, \
      alarm-transition, model-statement, patient-parameters, consent-grant, consent-revocation, \
-     access-decision and custody"
+     access-decision, custody, erasure and evidence"
 )]
 pub struct UnknownKind;
 

@@ -12,9 +12,13 @@
 
 mod base64;
 mod checkpoint;
+pub mod client;
 pub mod consent;
+pub mod consortium;
+mod cosignature;
 pub mod custody;
 mod entry;
+pub mod evidence;
 mod file;
 #[cfg(test)]
 mod fixtures;
@@ -22,15 +26,22 @@ mod fsck;
 pub mod governance;
 mod identity;
 mod leaf;
+mod plain_proof;
+mod policy;
+mod privacy;
 mod proof;
 mod resource;
+pub mod server;
 mod site_log;
 mod snapshot;
+pub mod store;
 mod tables;
 mod tree;
 mod verify;
+mod witness;
 
-pub use checkpoint::{CheckpointError, MAX_CHECKPOINT_BYTES, SignedCheckpoint};
+pub use checkpoint::{CheckpointError, MAX_CHECKPOINT_BYTES, MAX_COSIGNED_BYTES, SignedCheckpoint};
+pub use cosignature::{CosignatureError, Cosigner, CosignerKey, CosignerKeyError};
 pub use entry::{Entry, EntryError, EntryId, EntryKind, MAX_ENTRY_BYTES, MAX_SIGNATURES};
 pub use file::{FileError, open_read_only};
 pub use fsck::{FsckError, MAX_PROBLEMS, Problem, Report, fsck};
@@ -41,9 +52,21 @@ pub use identity::{
 pub use leaf::{
     LEAF_BYTES, LEAF_VERSION, LeafKey, LeafKind, MAX_BODY_BYTES, Name, UnknownKind, leaf,
 };
+pub use plain_proof::{MAX_PLAIN_PROOF_BYTES, MalformedProof, PlainProof};
+pub use policy::{
+    Cosigned, MAX_DEFINITIONS, MAX_POLICY_BYTES, Policy, PolicyError, PolicyLog, PolicySyntaxError,
+    PolicyWitness, Rule, usual_threshold,
+};
+pub use privacy::erasure::{EraseError, Erased, MAX_ERASED, Sealing, erasure_name};
+pub use privacy::records_key::{RecordsKey, RecordsKeyError};
+pub use privacy::seal::{Held, Keyholder, MAX_KEYS, Random, SealError};
 pub use proof::{MAX_PROOF_BYTES, ProofError, ProofFile};
 pub use site_log::{AppendError, Appended, MAX_APPEND_RECORDS, OpenError, SiteLog};
 pub use snapshot::{MAX_FOUND, ReadError, Snapshot};
 pub use tables::{Damage, Record};
 pub use tree::MAX_LEAVES;
-pub use verify::{Trust, Verified, VerifyError, verify};
+pub use verify::{Trust, Verified, VerifiedLeaf, VerifyError, verify, verify_leaf};
+pub use witness::{
+    AddCheckpoint, AddCheckpointError, Inconsistent, MAX_PROOF_LINES, MAX_REQUEST_BYTES,
+    MalformedRequest, Witness,
+};

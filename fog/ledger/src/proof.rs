@@ -25,12 +25,15 @@
 //! | `body` | base64 of the bytes committed to |
 //! | `log` | the log's verifier key, a hint: nothing authenticates it |
 //!
+//! Where the opening is not to be told, or was erased, `extra` holds the *bare leaf* instead: an object with
+//! `v` (1), `leaf` (its 34 bytes as hexadecimal digits) and `log`.
+//!
 //! There is one text for one proof: whatever is not in that form is refused, so no byte can be changed
 //! into another spelling of the same thing.
 
 use crate::base64;
 use crate::identity::VerifierKey;
-use crate::leaf::{LeafKind, MAX_BODY_BYTES};
+use crate::leaf::{LEAF_BYTES, LeafKind, MAX_BODY_BYTES};
 use crate::tables::Record;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -183,6 +186,45 @@ impl Opening {
             body,
         };
         (json.v == OPENING_VERSION).then_some(Self { record, log: json.log.parse().ok()? })
+    }
+}
+
+/// A leaf without what it commits to.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct BareLeaf {
+    pub(crate) leaf: [u8; LEAF_BYTES],
+    pub(crate) log: VerifierKey,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BareLeafJson {
+    v: u8,
+    leaf: String,
+    log: String,
+}
+
+impl BareLeaf {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let json = BareLeafJson {
+            v: OPENING_VERSION,
+            leaf: hex::encode(self.leaf),
+            log: self.log.to_string(),
+        };
+        // Strings and a number: serialising them has no failure.
+        serde_json::to_vec(&json).unwrap_or_default()
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, ProofError> {
+        let bare = Self::read(bytes).ok_or(ProofError::Opening)?;
+        if bare.encode() == bytes { Ok(bare) } else { Err(ProofError::Opening) }
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let json: BareLeafJson = serde_json::from_slice(bytes).ok()?;
+        let mut leaf = [0; LEAF_BYTES];
+        hex::decode_to_slice(json.leaf, &mut leaf).ok()?;
+        Some(Self { leaf, log: json.log.parse().ok()? })
     }
 }
 

@@ -16,6 +16,9 @@
 use crate::checkpoint::{CheckpointError, SignedCheckpoint};
 use crate::identity::Identity;
 use crate::leaf::{LEAF_BYTES, MAX_BODY_BYTES, Name};
+use crate::privacy::erasure::Vault;
+use crate::privacy::records_key::RecordsKey;
+use crate::privacy::seal::{Keyholder, Random, SealError, Sealer};
 use crate::proof::ProofFile;
 use crate::snapshot::{ReadError, Snapshot};
 use crate::tables::{
@@ -30,8 +33,10 @@ pub const MAX_APPEND_RECORDS: usize = 1 << 20;
 
 /// The log of one fog. May be shared between threads; redb lets one write at a time.
 pub struct SiteLog {
-    db: Arc<Database>,
+    pub(crate) db: Arc<Database>,
     identity: Identity,
+    /// The key of its records; without one they are stored in clear.
+    pub(crate) vault: Option<Vault>,
 }
 
 /// What an append did.
@@ -67,6 +72,12 @@ pub enum OpenError {
          whole list, and restore the data directory from a backup or the disk's mirror"
     )]
     Damaged(#[from] Damage),
+    /// Its records are sealed and no key was given.
+    #[error("the records of this log are sealed; open it with its records key")]
+    Sealed,
+    /// The records key.
+    #[error(transparent)]
+    Sealing(#[from] SealError),
 }
 
 /// Why nothing was appended. After any of these the transaction must not be committed.
@@ -99,30 +110,42 @@ pub enum AppendError {
     /// The new checkpoint could not be signed.
     #[error("signing: {0}")]
     Sign(#[source] CheckpointError),
+    /// A record could not be sealed.
+    #[error(transparent)]
+    Seal(#[from] SealError),
 }
 
 impl SiteLog {
-    /// Opens the log in `db`, or creates it there with an empty tree.
+    /// Opens the log in `db`, or creates it there with an empty tree. Its records are stored in clear;
+    /// see [`SiteLog::open_sealed`].
     ///
     /// # Errors
     /// If the log that is there was made with another key or origin, if its checkpoint is not signed
-    /// by this key, or if its tiles do not hash to the signed root. Nothing is changed then.
+    /// by this key, if its tiles do not hash to the signed root, or if its records are sealed. Nothing
+    /// is changed then.
     pub fn open(db: Arc<Database>, identity: Identity) -> Result<Self, OpenError> {
-        let log = Self { db, identity };
+        let log = Self::open_unsealed(db, identity)?;
+        match log.snapshot() {
+            Ok(snapshot) if snapshot.is_sealed() => Err(OpenError::Sealed),
+            Ok(_) => Ok(log),
+            Err(error) => Err(read_failure(error)),
+        }
+    }
+
+    /// Opens the log without a look at how its records are kept.
+    pub(crate) fn open_unsealed(db: Arc<Database>, identity: Identity) -> Result<Self, OpenError> {
+        let log = Self { db, identity, vault: None };
         match Snapshot::open(&*log.db) {
             Ok(snapshot) => log.check(&snapshot)?,
             Err(ReadError::NoLog) => log.create()?,
-            Err(ReadError::Database(error)) => return Err(error.into()),
-            Err(ReadError::Damaged(damage)) => return Err(damage.into()),
-            Err(ReadError::NoSuchLeaf { index, .. }) => {
-                return Err(Damage::Record { index }.into());
-            }
+            Err(error) => return Err(read_failure(error)),
         }
         Ok(log)
     }
 
     /// Appends leaves for `records`, in this order, inside the caller's transaction on the same
-    /// database. Without records nothing is written. Several appends may share a transaction.
+    /// database. Without records nothing is written. Several appends may share a transaction. In a log
+    /// that is sealed these records are about nobody; see [`SiteLog::append_held`].
     ///
     /// # Errors
     /// See [`AppendError`]. The transaction must then be aborted, not committed.
@@ -130,6 +153,18 @@ impl SiteLog {
         &self,
         tx: &WriteTransaction,
         records: &[Record],
+    ) -> Result<Appended, AppendError> {
+        let records: Vec<_> = records.iter().map(|record| (None, record)).collect();
+        let sealing = self.vault.as_ref().map(|vault| (vault.key(), vault.random()));
+        self.append_under(tx, &records, sealing)
+    }
+
+    /// Appends records, sealed under the key of whom they are about if `sealing` says with what.
+    pub(crate) fn append_under(
+        &self,
+        tx: &WriteTransaction,
+        records: &[(Option<Keyholder>, &Record)],
+        sealing: Option<(Arc<RecordsKey>, Random)>,
     ) -> Result<Appended, AppendError> {
         refuse_oversize(records)?;
         let mut meta = tx.open_table(META).map_err(redb::Error::from)?;
@@ -148,8 +183,8 @@ impl SiteLog {
         if records.is_empty() {
             return Ok(Appended { first_index, checkpoint: last });
         }
-        let leaves: Vec<_> = records.iter().map(Record::leaf).collect();
-        write_records(tx, first_index, records)?;
+        let leaves: Vec<_> = records.iter().map(|(_, record)| record.leaf()).collect();
+        write_records(tx, first_index, records, &leaves, sealing)?;
         write_bundles(tx, first_index, &leaves)?;
         let mut write = |level, index, hashes: &[u8]| -> Result<(), redb::Error> {
             tiles.insert((level, index), hashes)?;
@@ -177,7 +212,11 @@ impl SiteLog {
     /// # Errors
     /// If the database cannot be read.
     pub fn snapshot(&self) -> Result<Snapshot, ReadError> {
-        Snapshot::open(&*self.db)
+        match &self.vault {
+            // An erasure replaces key and rows; a snapshot must have both of before or both of after.
+            Some(vault) => vault.with_key(|key| Snapshot::open_with(&*self.db, key)),
+            None => Snapshot::open(&*self.db),
+        }
     }
 
     /// [`Snapshot::size`] of what is committed now.
@@ -218,6 +257,14 @@ impl SiteLog {
     /// As there.
     pub fn prove(&self, index: u64) -> Result<ProofFile, ReadError> {
         self.snapshot()?.prove(index)
+    }
+
+    /// [`Snapshot::prove_leaf`] from what is committed now.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn prove_leaf(&self, index: u64) -> Result<ProofFile, ReadError> {
+        self.snapshot()?.prove_leaf(index)
     }
 
     /// [`Snapshot::resource`] of what is committed now.
@@ -271,13 +318,22 @@ impl SiteLog {
     }
 }
 
-fn refuse_oversize(records: &[Record]) -> Result<(), AppendError> {
+fn read_failure(error: ReadError) -> OpenError {
+    match error {
+        ReadError::Database(error) => error.into(),
+        ReadError::Damaged(damage) => damage.into(),
+        // A snapshot that reads no record meets none of the others.
+        _ => Damage::NoCheckpoint.into(),
+    }
+}
+
+fn refuse_oversize(records: &[(Option<Keyholder>, &Record)]) -> Result<(), AppendError> {
     if records.len() > MAX_APPEND_RECORDS {
         return Err(AppendError::TooMany(records.len()));
     }
-    match records.iter().position(|record| record.body.len() > MAX_BODY_BYTES) {
+    match records.iter().position(|(_, record)| record.body.len() > MAX_BODY_BYTES) {
         Some(position) => {
-            Err(AppendError::BodyTooLong { position, bytes: records[position].body.len() })
+            Err(AppendError::BodyTooLong { position, bytes: records[position].1.body.len() })
         }
         None => Ok(()),
     }
@@ -301,14 +357,24 @@ fn edge_under<E: From<redb::Error> + From<Damage>>(
 fn write_records(
     tx: &WriteTransaction,
     first_index: u64,
-    records: &[Record],
-) -> Result<(), redb::Error> {
-    let (mut table, mut names) = (tx.open_table(RECORDS)?, tx.open_table(NAMES)?);
+    records: &[(Option<Keyholder>, &Record)],
+    leaves: &[[u8; LEAF_BYTES]],
+    sealing: Option<(Arc<RecordsKey>, Random)>,
+) -> Result<(), AppendError> {
+    let mut table = tx.open_table(RECORDS).map_err(redb::Error::from)?;
+    let mut names = tx.open_table(NAMES).map_err(redb::Error::from)?;
+    let mut sealer = match sealing {
+        Some((key, random)) => Some(Sealer::open(tx, key, random)?),
+        None => None,
+    };
     let mut row = Vec::new();
-    for (index, record) in (first_index..).zip(records) {
-        record.encode_into(&mut row);
-        table.insert(index, row.as_slice())?;
-        names.insert(&tables::name_row(&record.name, index), ())?;
+    for (index, ((holder, record), leaf)) in (first_index..).zip(records.iter().zip(leaves)) {
+        match &mut sealer {
+            Some(sealer) => sealer.seal_into(index, *holder, record, leaf, &mut row)?,
+            None => record.encode_into(&mut row),
+        }
+        table.insert(index, row.as_slice()).map_err(redb::Error::from)?;
+        names.insert(&tables::name_row(&record.name, index), ()).map_err(redb::Error::from)?;
     }
     Ok(())
 }

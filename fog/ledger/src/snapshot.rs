@@ -2,15 +2,19 @@
 
 use crate::checkpoint::{Head, SignedCheckpoint};
 use crate::identity::VerifierKey;
-use crate::leaf::Name;
-use crate::proof::{Opening, ProofFile};
+use crate::leaf::{LEAF_BYTES, Name};
+use crate::privacy::records_key::RecordsKey;
+use crate::privacy::seal::{Keyholder, Keyring, Row, Slot};
+use crate::proof::{BareLeaf, Opening, ProofFile};
 use crate::resource::Resource;
 use crate::tables::{
     self, BUNDLE_ROW_BYTES, BUNDLES, CHECKPOINT, Damage, META, NAME_ROW_BYTES, NAMES, RECORDS,
     Record, TILES, VKEY,
 };
 use crate::tree::{StoredTiles, TILE_WIDTH, WrongTile};
-use redb::{ReadOnlyTable, ReadableDatabase, TableError};
+use redb::{ReadOnlyTable, ReadableDatabase, ReadableTable, TableError};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use tlog_tiles::{HASH_SIZE, Hash};
 
 /// The most leaves that [`Snapshot::find`] returns for one name.
@@ -24,6 +28,7 @@ pub struct Snapshot {
     bundles: ReadOnlyTable<u64, &'static [u8]>,
     records: ReadOnlyTable<u64, &'static [u8]>,
     names: ReadOnlyTable<&'static [u8; NAME_ROW_BYTES], ()>,
+    keyring: Keyring,
 }
 
 /// Why the log cannot be read.
@@ -47,6 +52,27 @@ pub enum ReadError {
     /// What is stored is not what was signed.
     #[error("the site log is damaged: {0}. Run `haar fsck --log` on it for the whole list")]
     Damaged(#[from] Damage),
+    /// The key of whom it is about was destroyed. The leaf is in the tree; what it commits to is gone.
+    #[error(
+        "what leaf {index} commits to was erased at the patient's request; the leaf itself is still \
+         in the log, and proofs made before hold"
+    )]
+    Erased {
+        /// The leaf's index.
+        index: u64,
+    },
+    /// It is sealed and no records key was given.
+    #[error("the records of this log are sealed; its records key is needed to read leaf {index}")]
+    Locked {
+        /// The leaf's index.
+        index: u64,
+    },
+    /// The records key given is another.
+    #[error(
+        "the records of this log are sealed under another records key than the one given; an erasure \
+         replaces the key, so take the newest"
+    )]
+    OtherRecordsKey,
 }
 
 impl From<redb::StorageError> for ReadError {
@@ -62,11 +88,28 @@ impl From<WrongTile> for ReadError {
 }
 
 impl Snapshot {
-    /// Takes a snapshot. The database may also be one that was opened read-only.
+    /// Takes a snapshot that cannot read sealed records. The database may also be one that was opened
+    /// read-only.
     ///
     /// # Errors
     /// If it cannot be read or holds no log.
     pub fn open(db: &impl ReadableDatabase) -> Result<Self, ReadError> {
+        Self::take(db, None)
+    }
+
+    /// Takes a snapshot that reads sealed records too.
+    ///
+    /// # Errors
+    /// As [`Snapshot::open`], and if this is not the key that they are sealed under.
+    pub fn open_with(db: &impl ReadableDatabase, key: Arc<RecordsKey>) -> Result<Self, ReadError> {
+        let snapshot = Self::take(db, Some(key))?;
+        if snapshot.keyring.has_other_key() {
+            return Err(ReadError::OtherRecordsKey);
+        }
+        Ok(snapshot)
+    }
+
+    fn take(db: &impl ReadableDatabase, key: Option<Arc<RecordsKey>>) -> Result<Self, ReadError> {
         let tx = db.begin_read().map_err(redb::Error::from)?;
         let meta = match tx.open_table(META) {
             Ok(meta) => meta,
@@ -82,7 +125,13 @@ impl Snapshot {
             bundles: tx.open_table(BUNDLES).map_err(redb::Error::from)?,
             records: tx.open_table(RECORDS).map_err(redb::Error::from)?,
             names: tx.open_table(NAMES).map_err(redb::Error::from)?,
+            keyring: Keyring::open(&tx, key)?,
         })
+    }
+
+    /// Whether new records of this log are sealed.
+    pub fn is_sealed(&self) -> bool {
+        self.keyring.in_force().is_some()
     }
 
     /// How many leaves the log says it has.
@@ -108,19 +157,36 @@ impl Snapshot {
     /// What leaf `index` commits to. It is handed out only if it opens that leaf.
     ///
     /// # Errors
-    /// If there is no such leaf, or what is stored does not open it.
+    /// If there is no such leaf, what is stored does not open it, it was erased, or it is sealed and
+    /// the snapshot has no records key.
     pub fn record(&self, index: u64) -> Result<Record, ReadError> {
         if index >= self.size() {
             return Err(ReadError::NoSuchLeaf { index, size: self.size() });
         }
         let damaged = Damage::Record { index };
         let row = self.records.get(index)?.ok_or_else(|| damaged.clone())?;
-        let record = Record::decode(row.value()).ok_or_else(|| damaged.clone())?;
-        let bundle = self.bundles.get(index / TILE_WIDTH)?.ok_or_else(|| damaged.clone())?;
-        match tables::leaf_in(bundle.value(), (index % TILE_WIDTH) as usize) {
-            Some(leaf) if leaf == record.leaf() => Ok(record),
-            _ => Err(damaged.into()),
-        }
+        let record = match Row::decode(row.value()).ok_or_else(|| damaged.clone())? {
+            Row::Plain(record) => record,
+            Row::Sealed(sealed) => match self.keyring.slot(sealed.slot)? {
+                Slot::Key(key) => sealed.open(index, &key).ok_or_else(|| damaged.clone())?,
+                Slot::Erased => return Err(ReadError::Erased { index }),
+                Slot::Locked => return Err(ReadError::Locked { index }),
+                Slot::Damaged => return Err(damaged.into()),
+            },
+        };
+        if self.leaf(index)? == record.leaf() { Ok(record) } else { Err(damaged.into()) }
+    }
+
+    /// The leaf itself: what is in the tree, of erased records as well.
+    ///
+    /// # Errors
+    /// If there is none or its bundle is damaged.
+    pub fn leaf(&self, index: u64) -> Result<[u8; LEAF_BYTES], ReadError> {
+        let bundle = self.bundles.get(index / TILE_WIDTH)?;
+        let leaf = bundle.as_ref().and_then(|bundle| {
+            tables::leaf_in(bundle.value(), (index % TILE_WIDTH) as usize)?.try_into().ok()
+        });
+        Ok(leaf.ok_or(Damage::Record { index })?)
     }
 
     /// The leaves that bear `name`, in ascending order: the newest [`MAX_FOUND`] of them.
@@ -140,25 +206,82 @@ impl Snapshot {
         Ok(found)
     }
 
+    /// The names of all records that are sealed under the key that `keyholder` has now, each once. Reads
+    /// the whole table of records.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn names_of(&self, keyholder: &Keyholder) -> Result<Vec<Name>, ReadError> {
+        let Some(held) = self.keyring.slot_of(keyholder)? else { return Ok(Vec::new()) };
+        let mut names = BTreeSet::new();
+        for row in self.records.iter()? {
+            let (_, row) = row?;
+            if let Some(Row::Sealed(sealed)) = Row::decode(row.value())
+                && sealed.slot == held
+            {
+                names.insert(sealed.name);
+            }
+        }
+        Ok(names.into_iter().collect())
+    }
+
     /// A proof that leaf `index` is in the log, with what opens it: [`crate::verify`] accepts it.
     /// It discloses the leaf's key, name and body.
     ///
     /// # Errors
-    /// If there is no such leaf, or the stored log is damaged where the proof passes.
+    /// If there is no such leaf, its content cannot be read, or the stored log is damaged where the
+    /// proof passes.
     pub fn prove(&self, index: u64) -> Result<ProofFile, ReadError> {
         let record = self.record(index)?;
+        let leaf = record.leaf();
+        let extra = Opening { record, log: self.vkey.clone() }.encode();
+        self.prove_with(index, &leaf, extra)
+    }
+
+    /// A proof that leaf `index` is in the log, without what it commits to: [`crate::verify_leaf`]
+    /// accepts it. It discloses the kind, and can be made when the content was erased.
+    ///
+    /// # Errors
+    /// If there is no such leaf, or the stored log is damaged where the proof passes.
+    pub fn prove_leaf(&self, index: u64) -> Result<ProofFile, ReadError> {
+        if index >= self.size() {
+            return Err(ReadError::NoSuchLeaf { index, size: self.size() });
+        }
+        let leaf = self.leaf(index)?;
+        let extra = BareLeaf { leaf, log: self.vkey.clone() }.encode();
+        self.prove_with(index, &leaf, extra)
+    }
+
+    fn prove_with(&self, index: u64, leaf: &[u8], extra: Vec<u8>) -> Result<ProofFile, ReadError> {
         let checkpoint = self.checkpoint()?;
         let read = |level, tile| Ok::<_, ReadError>(tables::bytes(&self.tiles, (level, tile))?);
         let path = StoredTiles::new(read).prove(self.size(), index)?;
-        let leaf = tlog_tiles::record_hash(&record.leaf());
+        let leaf = tlog_tiles::record_hash(leaf);
         tlog_tiles::check_record(&path, self.size(), Hash(checkpoint.root()), index, leaf)
             .map_err(|_| Damage::Record { index })?;
         Ok(ProofFile {
-            extra: Opening { record, log: self.vkey.clone() }.encode(),
+            extra,
             index,
             path: path.into_iter().map(|hash| hash.0).collect(),
             checkpoint: checkpoint.note().to_owned(),
         })
+    }
+
+    /// RFC 6962 consistency proof from the log's first `old` leaves to all of them.
+    ///
+    /// # Errors
+    /// If there are fewer, or a tile is missing.
+    pub fn consistency(&self, old: u64) -> Result<Vec<[u8; 32]>, ReadError> {
+        let size = self.head.size;
+        if old > size {
+            return Err(ReadError::NoSuchLeaf { index: old, size });
+        }
+        if old == 0 || old == size {
+            return Ok(Vec::new());
+        }
+        let read = |level, index| Ok::<_, ReadError>(tables::bytes(&self.tiles, (level, index))?);
+        let proof = StoredTiles::new(read).prove_consistency(size, old)?;
+        Ok(proof.into_iter().map(|hash| hash.0).collect())
     }
 
     /// What is to be served under `path` of the log's URL (C2SP tlog-tiles): `checkpoint`,

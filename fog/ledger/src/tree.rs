@@ -22,12 +22,13 @@ pub(crate) const TILE_BYTES: usize = HASH_SIZE << TILE_HEIGHT;
 pub const MAX_LEAVES: u64 = 1 << 40;
 
 /// The last, partial tile of every level.
+#[derive(Clone)]
 pub(crate) struct Edge {
     size: u64,
     levels: Vec<Level>,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Level {
     /// Fewer than [`TILE_BYTES`].
     hashes: Vec<u8>,
@@ -169,6 +170,22 @@ where
         tlog_tiles::prove_record(size, index, &self).map_err(|_| {
             // No failure of ours means that the tile of this leaf did not hold what was asked for.
             let wrong = WrongTile { level: 0, index: index / TILE_WIDTH };
+            self.failure.take().unwrap_or_else(|| wrong.into())
+        })
+    }
+
+    /// The root of the tree of `size` leaves.
+    pub(crate) fn root(self, size: u64) -> Result<Hash, E> {
+        tlog_tiles::tree_hash(size, &self).map_err(|_| {
+            let wrong = WrongTile { level: 0, index: size / TILE_WIDTH };
+            self.failure.take().unwrap_or_else(|| wrong.into())
+        })
+    }
+
+    /// The consistency proof from the tree of `old` to that of `new` leaves, neither empty nor equal.
+    pub(crate) fn prove_consistency(self, new: u64, old: u64) -> Result<Vec<Hash>, E> {
+        tlog_tiles::prove_tree(new, old, &self).map_err(|_| {
+            let wrong = WrongTile { level: 0, index: old / TILE_WIDTH };
             self.failure.take().unwrap_or_else(|| wrong.into())
         })
     }

@@ -10,7 +10,8 @@
 
 use crate::checkpoint::{CheckpointError, SignedCheckpoint};
 use crate::identity::VerifierKey;
-use crate::proof::{Opening, ProofError, ProofFile};
+use crate::leaf::LEAF_BYTES;
+use crate::proof::{BareLeaf, Opening, ProofError, ProofFile};
 use crate::tables::Record;
 use tlog_tiles::Hash;
 
@@ -71,22 +72,66 @@ pub enum VerifyError {
 pub fn verify(text: &str, trust: Trust<'_>) -> Result<Verified, VerifyError> {
     let proof = ProofFile::parse(text)?;
     let opening = Opening::decode(&proof.extra)?;
+    let leaf = opening.record.leaf();
+    let (checkpoint, key_pinned) = included(&proof, &leaf, &opening.log, trust)?;
+    Ok(Verified { index: proof.index, record: opening.record, checkpoint, key_pinned })
+}
+
+/// A leaf that is in a log, without what it commits to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct VerifiedLeaf {
+    /// Its index.
+    pub index: u64,
+    /// The leaf.
+    pub leaf: [u8; LEAF_BYTES],
+    /// The checkpoint under which it lies.
+    pub checkpoint: SignedCheckpoint,
+    /// Whether the signer was one of [`Trust::Pinned`].
+    pub key_pinned: bool,
+}
+
+/// Checks a proof file without opening, as [`crate::Snapshot::prove_leaf`] makes it.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_leaf(text: &str, trust: Trust<'_>) -> Result<VerifiedLeaf, VerifyError> {
+    let proof = ProofFile::parse(text)?;
+    let bare = BareLeaf::decode(&proof.extra)?;
+    let (checkpoint, key_pinned) = included(&proof, &bare.leaf, &bare.log, trust)?;
+    Ok(VerifiedLeaf { index: proof.index, leaf: bare.leaf, checkpoint, key_pinned })
+}
+
+/// The checkpoint, once `leaf` is under it; and whether its key was pinned.
+fn included(
+    proof: &ProofFile,
+    leaf: &[u8],
+    named: &VerifierKey,
+    trust: Trust<'_>,
+) -> Result<(SignedCheckpoint, bool), VerifyError> {
     // The hint is held to the truth even where it is not needed, so that no byte of the file is free.
-    let named = std::slice::from_ref(&opening.log);
     let key_pinned = match trust {
-        Trust::Pinned(keys) if keys.contains(&opening.log) => true,
-        Trust::Pinned(_) => {
-            return Err(VerifyError::OtherLog { named: opening.log.to_string() });
-        }
+        Trust::Pinned(keys) if keys.contains(named) => true,
+        Trust::Pinned(_) => return Err(VerifyError::OtherLog { named: named.to_string() }),
         Trust::Unpinned => false,
     };
-    let checkpoint = SignedCheckpoint::open(proof.checkpoint.as_bytes(), named)?;
-    let path = proof.path.into_iter().map(Hash).collect();
-    let leaf = tlog_tiles::record_hash(&opening.record.leaf());
-    let root = Hash(checkpoint.root());
-    tlog_tiles::check_record(&path, checkpoint.size(), root, proof.index, leaf)
-        .map_err(|_| VerifyError::NotIncluded)?;
-    Ok(Verified { index: proof.index, record: opening.record, checkpoint, key_pinned })
+    let checkpoint =
+        SignedCheckpoint::open(proof.checkpoint.as_bytes(), std::slice::from_ref(named))?;
+    let root = checkpoint.root();
+    check_path(proof, leaf, checkpoint.size(), root)?;
+    Ok((checkpoint, key_pinned))
+}
+
+/// Whether leaf and path lead to `root`.
+pub(crate) fn check_path(
+    proof: &ProofFile,
+    leaf: &[u8],
+    size: u64,
+    root: [u8; 32],
+) -> Result<(), VerifyError> {
+    let path = proof.path.iter().copied().map(Hash).collect();
+    let leaf = tlog_tiles::record_hash(leaf);
+    tlog_tiles::check_record(&path, size, Hash(root), proof.index, leaf)
+        .map_err(|_| VerifyError::NotIncluded)
 }
 
 #[cfg(test)]

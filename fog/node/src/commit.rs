@@ -16,12 +16,12 @@ use crate::models::Monitor;
 use crate::notify::Roster;
 use crate::parameters::Registrar;
 use crate::stats::{RecentFlag, Tally};
-use crate::store::{CommitError, Epoch, Known, Notice, Position, Store};
+use crate::store::{CommitError, Epoch, Known, Notice, Position, Store, keyholder};
 use haar_dataflow::conclude::Concluded;
 use haar_dataflow::item::Lane;
 use haar_dataflow::runtime::WorkerEpoch;
-use haar_ledger::{LEAF_BYTES, LeafKind, Record};
-use haar_schema::{EdgeId, FlaggedEvent, Timestamp, WindowId};
+use haar_ledger::{Held, LEAF_BYTES, LeafKind, Record};
+use haar_schema::{EdgeId, FlaggedEvent, Subject, Timestamp, WindowId};
 use haar_telemetry::{Counter, Gauge, Histogram, KeyValue, Metrics, names, trace};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -204,7 +204,12 @@ impl Committer {
         let mut notes = Vec::new();
         for own in taken {
             let name = Sha256::digest(&own.note).into();
-            let at = draft.record(LeafKind::PatientParameters, name, own.note.clone())? as u64;
+            let at = draft.record(
+                LeafKind::PatientParameters,
+                Some(own.subject),
+                name,
+                own.note.clone(),
+            )? as u64;
             draft.epoch.parameters.push((own.subject, own.version, at));
             notes.push((at, own));
         }
@@ -212,7 +217,12 @@ impl Committer {
         let first_step = draft.epoch.records.len();
         for transition in &steps.transitions {
             let name = transition.alarm.to_bytes();
-            let at = draft.record(LeafKind::AlarmTransition, name, transition.to_json())?;
+            let at = draft.record(
+                LeafKind::AlarmTransition,
+                transition.subject,
+                name,
+                transition.to_json(),
+            )?;
             draft.epoch.notices.extend(self.roster.targets(transition).map(|target| Notice {
                 record: at as u64,
                 priority: transition.priority,
@@ -244,7 +254,7 @@ impl Committer {
                 progress.position = position;
             }
         }
-        self.gate.acknowledge(&draft.epoch.positions);
+        self.gate.acknowledge(&draft.epoch.positions, appended.checkpoint.size());
         self.warden.committed(steps, appended.first_index + first_step as u64);
         for (at, own) in notes {
             own.committed(appended.first_index + at);
@@ -350,7 +360,7 @@ impl Committer {
         let now_us = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_micros() as i64);
-        let recorded: usize = records.iter().map(|record| record.body.len()).sum();
+        let recorded: usize = records.iter().map(|held| held.record.body.len()).sum();
         let leaves = first_index + records.len() as u64;
         self.instruments.epochs.add(1, &[]);
         self.instruments.log_bytes.add(recorded as u64, &[]);
@@ -417,9 +427,10 @@ impl Draft {
             *self.corrections.entry(pipeline).or_default() += 1;
             LeafKind::Correction
         };
-        self.record(kind, name, digest.to_json())?;
+        let subject = Some(digest.key.subject);
+        self.record(kind, subject, name, digest.to_json())?;
         for event in &window.flagged {
-            let at = self.record(LeafKind::FlaggedEvent, name, event.to_json())?;
+            let at = self.record(LeafKind::FlaggedEvent, subject, name, event.to_json())?;
             self.flagged.push((at, event.clone(), window.ingested_us));
         }
         self.concluded.push(window);
@@ -430,20 +441,23 @@ impl Draft {
     fn state(&mut self, statements: Vec<Vec<u8>>) -> Result<(), CommitterError> {
         for note in statements {
             let name = Sha256::digest(&note).into();
-            self.record(LeafKind::ModelStatement, name, note)?;
+            self.record(LeafKind::ModelStatement, None, name, note)?;
         }
         Ok(())
     }
 
+    /// Adds a record; `subject` is whom it is about.
     fn record(
         &mut self,
         kind: LeafKind,
+        subject: Option<Subject>,
         name: [u8; 32],
         body: Vec<u8>,
     ) -> Result<usize, CommitterError> {
         let mut key = [0; 32];
         getrandom::fill(&mut key).map_err(CommitterError::Random)?;
-        self.epoch.records.push(Record { kind, name, key, body });
+        let record = Record { kind, name, key, body };
+        self.epoch.records.push(Held { keyholder: subject.map(keyholder), record });
         Ok(self.epoch.records.len() - 1)
     }
 }

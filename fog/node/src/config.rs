@@ -38,6 +38,9 @@ pub struct Config {
     /// The site log.
     #[serde(default)]
     pub log: LogConfig,
+    /// The log of many parties that the site log is put before; default none.
+    #[serde(default)]
+    pub consortium: Option<ConsortiumConfig>,
     /// Metrics, health and queries.
     #[serde(default)]
     pub admin: AdminConfig,
@@ -110,6 +113,48 @@ pub struct LogConfig {
     pub origin: String,
     /// File of the signing key; default `log.key` in the data directory. Made if it is not there.
     pub key_file: Option<PathBuf>,
+    /// File of the key under which records are sealed; default `records.key` in the data directory. Made if it
+    /// is not there. An erasure replaces it, so the fog must be able to write in its folder.
+    pub records_key_file: Option<PathBuf>,
+}
+
+/// The log of many parties that the site log is put before.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConsortiumConfig {
+    /// Nodes that take entries, tried in turn.
+    pub urls: Vec<String>,
+    /// File of the trust policy (C2SP tlog-policy): the log, its witnesses and the quorum.
+    pub policy_file: PathBuf,
+    /// PEM file of the only authorities that are trusted; default the system's.
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
+    /// How often the site's checkpoint is put before the members, in milliseconds; default 1000.
+    #[serde(default = "default_every_ms")]
+    pub every_ms: u64,
+    /// How far a reading's consequences must have come before its edge may forget it; default `committed`.
+    #[serde(default)]
+    pub edges_keep_until: KeepUntil,
+    /// Members' servers that are asked for evidence of attempts; default those of `urls`.
+    #[serde(default)]
+    pub evidence_from: Vec<String>,
+}
+
+/// How far something has come.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KeepUntil {
+    /// On this site's disk.
+    #[default]
+    Committed,
+    /// In a checkpoint that the consortium log has signed.
+    Sequenced,
+    /// In a checkpoint that a quorum has cosigned, by a proof that was checked here.
+    Witnessed,
+}
+
+const fn default_every_ms() -> u64 {
+    1_000
 }
 
 /// Metrics, health and queries.
@@ -140,7 +185,7 @@ impl Default for DataflowConfig {
 
 impl Default for LogConfig {
     fn default() -> Self {
-        Self { origin: "haar.invalid/site".to_owned(), key_file: None }
+        Self { origin: "haar.invalid/site".to_owned(), key_file: None, records_key_file: None }
     }
 }
 
@@ -250,6 +295,14 @@ impl Config {
                 "must name who decides about models; `haar model key` makes one",
             );
         }
+        if let Some(consortium) = &self.consortium {
+            if consortium.urls.is_empty() {
+                return value("consortium.urls", "is empty: name the log's nodes");
+            }
+            if !(50..=3_600_000).contains(&consortium.every_ms) {
+                return value("consortium.every_ms", "must be between 50 and 3600000");
+            }
+        }
         Ok(self)
     }
 
@@ -258,9 +311,15 @@ impl Config {
         [&mut self.data_dir, &mut link.ca_file, &mut link.cert_file, &mut link.key_file]
             .into_iter()
             .chain(&mut self.log.key_file)
+            .chain(&mut self.log.records_key_file)
             .chain(&mut self.dataflow.pipelines)
             .chain(&mut self.models.registry)
             .chain(&mut self.alarms.policy)
+            .chain(self.consortium.iter_mut().flat_map(|consortium| {
+                [Some(&mut consortium.policy_file), consortium.ca_file.as_mut()]
+                    .into_iter()
+                    .flatten()
+            }))
             .chain(self.notify.iter_mut().flat_map(NotifyTarget::files))
     }
 }
@@ -331,6 +390,20 @@ mod tests {
         assert!(
             load(&format!("{EXAMPLE}\n{both}")).unwrap_err().to_string().contains("exactly one")
         );
+    }
+
+    /// So is the commented consortium.
+    #[test]
+    fn the_example_consortium_is_read() {
+        let (_, commented) = EXAMPLE.split_once("# [consortium]\n").unwrap();
+        let (commented, _) = commented.split_once("\n\n").unwrap();
+        let keys: String = format!("# [consortium]\n{commented}")
+            .lines()
+            .filter_map(|line| line.strip_prefix("# ").filter(|line| !line.starts_with("# ")))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        let config = load(&format!("{EXAMPLE}\n{keys}")).unwrap().checked().unwrap();
+        assert_eq!(config.consortium.unwrap().edges_keep_until, KeepUntil::Witnessed);
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! well-formed: what cannot be decoded is counted, logged without its content, and passed over. The edge
 //! cannot mend it by sending it again.
 
+use crate::consortium::Held;
 use crate::stats::Tally;
 use crate::store::{Position, Store};
 use haar_dataflow::item::{Items, Lane};
@@ -62,6 +63,8 @@ pub(crate) struct Gate {
     edges: Mutex<Edges>,
     connected: Gauge<f64>,
     refused: Counter<u64>,
+    /// What edges keep until the consortium log has it; none where they may forget what is committed.
+    held: Option<Mutex<Held>>,
 }
 
 #[derive(Default)]
@@ -85,28 +88,45 @@ impl Gate {
         store: Arc<Store>,
         inbound: mpsc::Sender<Inbound>,
         credit: u32,
+        held: Option<Held>,
         metrics: &Metrics,
     ) -> Self {
         Self {
             store,
             inbound,
             credit,
+            held: held.map(Mutex::new),
             edges: Mutex::default(),
             connected: metrics.gauge(&names::FOG_EDGES),
             refused: metrics.counter(&names::FOG_SESSIONS_REFUSED),
         }
     }
 
-    /// Tells edges what has been committed.
-    pub(crate) fn acknowledge(&self, positions: &[(EdgeId, Position)]) {
+    /// Tells edges what has been committed, in a site log of `size` leaves.
+    pub(crate) fn acknowledge(&self, positions: &[(EdgeId, Position)], size: u64) {
+        if let Some(mut held) = self.held() {
+            held.hold(size, positions);
+        }
         let mut edges = self.edges();
         for (edge, position) in positions {
             let Some(open) = edges.lanes.get_mut(edge) else { continue };
             if open.incarnation == position.incarnation {
                 open.committed = *position;
                 if let Some((_, acks)) = &open.session {
-                    acks.send(self.ack(position));
+                    acks.send(self.ack(edge, position));
                 }
+            }
+        }
+    }
+
+    /// The consortium log has the site log's first `size` leaves: edges may forget what led to them.
+    pub(crate) fn release(&self, size: u64) {
+        let released = self.held().map(|mut held| held.release(size)).unwrap_or_default();
+        let edges = self.edges();
+        for edge in released {
+            let Some(open) = edges.lanes.get(&edge) else { continue };
+            if let Some((_, acks)) = &open.session {
+                acks.send(self.ack(&edge, &open.committed));
             }
         }
     }
@@ -116,12 +136,16 @@ impl Gate {
         self.edges().connected
     }
 
-    fn ack(&self, position: &Position) -> Ack {
-        Ack {
-            durable_through: position.durable_through,
-            keep_from: position.keep_from,
-            credit: self.credit,
-        }
+    fn ack(&self, edge: &EdgeId, position: &Position) -> Ack {
+        let keep_from = match self.held() {
+            Some(held) => held.keep_from(edge, position),
+            None => position.keep_from,
+        };
+        Ack { durable_through: position.durable_through, keep_from, credit: self.credit }
+    }
+
+    fn held(&self) -> Option<MutexGuard<'_, Held>> {
+        self.held.as_ref().map(|held| held.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn edges(&self) -> MutexGuard<'_, Edges> {
@@ -199,7 +223,7 @@ impl Fog for Gate {
             }
             lane
         });
-        acks.send(self.ack(&position));
+        acks.send(self.ack(edge, &position));
         edges.connected += 1;
         self.connected.record(edges.connected as f64, &[]);
         edges.lanes.insert(

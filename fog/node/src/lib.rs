@@ -13,7 +13,9 @@
 mod alarms;
 mod commit;
 mod config;
+mod consortium;
 mod courses;
+mod erasure;
 mod ingest;
 mod models;
 mod node;
@@ -26,10 +28,12 @@ mod store;
 /// A window as the alarm machine sees it; `haar alarms report` shows it the same.
 pub use alarms::seen as seen_by_alarms;
 pub use config::{
-    AdminConfig, AlarmsConfig, Config, ConfigError, DataflowConfig, FhirTarget, LinkConfig,
-    LogConfig, MailTls, ModelsConfig, MqttTarget, NotifyTarget, ParametersConfig, SmtpTarget,
-    TelemetryConfig, WebhookTarget,
+    AdminConfig, AlarmsConfig, Config, ConfigError, ConsortiumConfig, DataflowConfig, FhirTarget,
+    KeepUntil, LinkConfig, LogConfig, MailTls, ModelsConfig, MqttTarget, NotifyTarget,
+    ParametersConfig, SmtpTarget, TelemetryConfig, WebhookTarget,
 };
+pub use consortium::{EnvoyError, PUT_FORWARD};
+pub use erasure::{Erasure, ErasureError};
 pub use node::{RunError, Running, StartError, run, start};
 pub use stats::{FogStats, RecentFlag};
-pub use store::DATABASE_FILE;
+pub use store::{DATABASE_FILE, RECORDS_KEY_FILE, StoreEraseError, StoreError};

@@ -2,7 +2,8 @@
 
 use crate::alarms::Warden;
 use crate::commit::{Committer, CommitterError, Work};
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, KeepUntil};
+use crate::consortium::{Envoy, EnvoyError, Held};
 use crate::courses::Courses;
 use crate::ingest::{Counters, EpochEnd, Gate, Ingest, QUEUED_INBOUND};
 use crate::models::{Models, ModelsError, Monitor};
@@ -11,7 +12,7 @@ use crate::notify::{Couriers, NotifyError, Roster};
 use crate::parameters::Registrar;
 use crate::query;
 use crate::stats::{FogStats, Tally};
-use crate::store::{Store, StoreError};
+use crate::store::{RECORDS_KEY_FILE, Store, StoreError};
 use haar_alarms::{Alarms, Policy};
 use haar_catalog::Pipeline;
 use haar_dataflow::runtime::{self, WorkerEpoch};
@@ -58,6 +59,9 @@ pub enum StartError {
     /// Who is told of alarms.
     #[error(transparent)]
     Notify(#[from] NotifyError),
+    /// The way to the consortium log.
+    #[error(transparent)]
+    Consortium(#[from] EnvoyError),
     /// What was kept of alarms.
     #[error(transparent)]
     Alarms(#[from] haar_alarms::RestoreError),
@@ -119,6 +123,7 @@ struct Parts {
     link: tokio::task::JoinHandle<Result<(), ServeError>>,
     admin: tokio::task::JoinHandle<Result<(), AdminError>>,
     couriers: tokio::task::JoinHandle<()>,
+    envoy: Option<tokio::task::JoinHandle<()>>,
     ingest: JoinHandle<()>,
     committer: JoinHandle<Result<(), CommitterError>>,
     dataflow: JoinHandle<Result<(), String>>,
@@ -159,7 +164,9 @@ pub async fn start(
     };
     let identity = identity(&config)?;
     let vkey = identity.vkey().to_string();
-    let store = Arc::new(Store::open(&config.data_dir, identity)?);
+    let records_key = config.log.records_key_file.clone();
+    let records_key = records_key.unwrap_or_else(|| config.data_dir.join(RECORDS_KEY_FILE));
+    let store = Arc::new(Store::open_with(&config.data_dir, identity, records_key)?);
     let link = LinkServer::bind(config.link.listen, tls).await?;
     let admin = Admin::bind(config.admin.listen).await?;
     let (link_addr, admin_addr) = (link.local_addr(), admin.local_addr());
@@ -169,8 +176,18 @@ pub async fn start(
 
     let tally = Arc::new(Tally::new());
     let (inbound, inbound_receiver) = tokio::sync::mpsc::channel(QUEUED_INBOUND);
-    let gate =
-        Arc::new(Gate::new(Arc::clone(&store), inbound, config.link.credit_entries, &metrics));
+    let held = held(&config, &store)?;
+    let gate = Arc::new(Gate::new(
+        Arc::clone(&store),
+        inbound,
+        config.link.credit_entries,
+        held,
+        &metrics,
+    ));
+    let envoy = match &config.consortium {
+        Some(own) => Some(Envoy::new(own, Arc::clone(&store), Arc::clone(&gate), &metrics)?),
+        None => None,
+    };
     let (ends, end_receiver) = sync_channel(QUEUED_ENDS);
     let ingest = Ingest {
         feed: runtime.feed,
@@ -224,6 +241,7 @@ pub async fn start(
             link: tokio::spawn(link.serve(Arc::clone(&gate), shutdown)),
             admin: tokio::spawn(admin.serve(router, drained.clone())),
             couriers: tokio::spawn(couriers.run(drained.clone())),
+            envoy: envoy.map(|envoy| tokio::spawn(envoy.run(drained.clone()))),
             last_batch,
             drained,
         },
@@ -269,6 +287,10 @@ impl Running {
         parts.drained.cancel();
         let admin = parts.admin.await;
         let couriers = parts.couriers.await;
+        let envoy = match parts.envoy {
+            Some(envoy) => envoy.await,
+            None => Ok(()),
+        };
         let (ingest, committer, dataflow) = ended.map_err(|_| RunError::Panic("the node"))?;
         // The committer's error comes first: it says why the others ended.
         committer.map_err(|_| RunError::Panic("the committer"))??;
@@ -280,6 +302,7 @@ impl Running {
         link.map_err(|_| RunError::Panic("the link"))??;
         admin.map_err(|_| RunError::Panic("the admin endpoint"))??;
         couriers.map_err(|_| RunError::Panic("a courier"))?;
+        envoy.map_err(|_| RunError::Panic("the envoy to the consortium log"))?;
         Ok(FogStats { edges: 0, ..tally.snapshot() })
     }
 }
@@ -307,6 +330,16 @@ fn unrecorded(store: &Store, statements: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>, S
         }
     }
     Ok(left)
+}
+
+/// What edges keep until the consortium log has it.
+fn held(config: &Config, store: &Store) -> Result<Option<Held>, StartError> {
+    let keep = config.consortium.as_ref().map(|own| own.edges_keep_until).unwrap_or_default();
+    if keep == KeepUntil::Committed {
+        return Ok(None);
+    }
+    let positions = store.positions().map_err(StoreError::from)?;
+    Ok(Some(Held::new(store.log().size()?, positions)))
 }
 
 fn policy(path: Option<&Path>) -> Result<Policy, StartError> {

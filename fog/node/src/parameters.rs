@@ -201,7 +201,7 @@ mod tests {
                 body: taken.note.clone(),
             };
             let epoch = Epoch {
-                records: vec![record],
+                records: vec![record.into()],
                 parameters: vec![(taken.subject, taken.version, 0)],
                 ..Epoch::default()
             };

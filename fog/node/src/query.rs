@@ -1,8 +1,9 @@
 //! What the node shows by HTTP: the log as static tiles, and its records to those on the admin address.
 //!
 //! - `GET /log/checkpoint`, `/log/tile/…`: C2SP tlog-tiles. Commitments only; fit to be published.
-//! - `GET /v1/records/{index}`: the record behind a leaf, as JSON. Discloses; admin address only.
+//! - `GET /v1/records/{index}`: the record behind a leaf, as JSON. Discloses; admin address only. 410 if the patient was erased.
 //! - `GET /v1/proofs/{index}`: its proof file (C2SP tlog-proof with the opening).
+//! - `GET /v1/consortium`: how far the site log has come: leaves in all, put forward, sequenced and witnessed in the consortium log.
 //! - `GET /v1/alarms`: the alarms that are not over, the most pressing first.
 //! - `POST /v1/alarms/{id}/acknowledge`, `…/pause`, `…/resume`: somebody acts. The body is JSON: `by`, the name of whoever acts, and
 //!   for a pause `seconds`. The answer comes when the step is committed, and names its leaf.
@@ -56,11 +57,29 @@ pub(crate) fn router(
         .route("/log/{*path}", get(resource))
         .route("/v1/records/{index}", get(record))
         .route("/v1/proofs/{index}", get(proof))
+        .route("/v1/consortium", get(consortium))
         .route("/v1/alarms/history", get(history))
         .with_state(store)
         .route("/v1/alarms/outbox", get(move || standing(outbox.clone())))
         .merge(alarms(desk))
         .merge(parameters(charts))
+}
+
+async fn consortium(State(store): State<Arc<Store>>) -> Response {
+    let read = || -> Result<_, ReadError> {
+        let [put_forward, sequenced, witnessed] = crate::consortium::levels(&store)?;
+        Ok((store.log().size()?, put_forward, sequenced, witnessed))
+    };
+    match read() {
+        Ok((leaves, put_forward, sequenced, witnessed)) => Json(serde_json::json!({
+            "leaves": leaves,
+            "put_forward": put_forward,
+            "sequenced": sequenced,
+            "witnessed": witnessed,
+        }))
+        .into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
 }
 
 fn alarms(desk: Desk) -> Router {
@@ -190,7 +209,10 @@ async fn history(State(store): State<Arc<Store>>, Query(page): Query<Page>) -> R
         let begin = end.saturating_sub(HISTORY_LEAVES);
         let mut steps = Vec::new();
         for leaf in (begin..end).rev() {
-            let record = log.record(leaf)?;
+            let record = match log.record(leaf) {
+                Err(ReadError::Erased { .. }) => continue,
+                record => record?,
+            };
             if record.kind != LeafKind::AlarmTransition {
                 continue;
             }
@@ -258,6 +280,9 @@ async fn read<T: Send + 'static>(
         Ok(Ok(found)) => show(found),
         Ok(Err(error @ ReadError::NoSuchLeaf { .. })) => {
             (StatusCode::NOT_FOUND, format!("{error}\n")).into_response()
+        }
+        Ok(Err(error @ ReadError::Erased { .. })) => {
+            (StatusCode::GONE, format!("{error}\n")).into_response()
         }
         Ok(Err(error)) => {
             tracing::error!(%error, "the site log cannot be read");

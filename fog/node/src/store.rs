@@ -8,15 +8,23 @@
 //! - `fog.windows`: window id \[32\] → revision u32, little-endian | SHA-256 of the inputs \[32\].
 //! - `fog.courses`: subject \[16\] → the row of [`crate::courses`].
 //! - `fog.parameters`: (subject \[16\], version u32) → leaf u64 with the signed note.
+//! - `fog.consortium`: see [`crate::consortium`].
 //! - `fog.outbox`, `fog.dead_letters`: see [`crate::notify`].
+//!
+//! The log's records are sealed, each under the key of its patient. The facts of this module are not: who has the file reads pseudonyms,
+//! open alarms, and the courses of vital signs.
 //!
 //! Leaves, positions and windows of an epoch are written in one transaction (design D1, D2): after a
 //! crash either all of an epoch is there, and its edges are told so, or none, and it is computed again.
 
+use crate::consortium;
 use crate::courses::ChangedCourse;
 use crate::notify::outbox::{self, Key};
 use haar_alarms::ChangedRow;
-use haar_ledger::{AppendError, Appended, Identity, OpenError as LogError, Record, SiteLog};
+use haar_ledger::{
+    AppendError, Appended, EraseError, Erased, Held, Identity, Keyholder, OpenError as LogError,
+    Record, Sealing, SiteLog,
+};
 use haar_schema::{EdgeId, Priority, Subject, Timestamp, WindowId};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use std::panic::AssertUnwindSafe;
@@ -25,6 +33,8 @@ use std::sync::Arc;
 
 /// The database's name in the data directory.
 pub const DATABASE_FILE: &str = "fog.redb";
+/// The records key's name there, unless the configuration gives another file.
+pub const RECORDS_KEY_FILE: &str = "records.key";
 
 const META: TableDefinition<&str, u64> = TableDefinition::new("fog.meta");
 const POSITIONS: TableDefinition<&str, [u8; 32]> = TableDefinition::new("fog.positions");
@@ -119,7 +129,7 @@ pub(crate) type AlarmRow = (Vec<u8>, Vec<u8>);
 /// What one epoch writes.
 #[derive(Default)]
 pub(crate) struct Epoch {
-    pub(crate) records: Vec<Record>,
+    pub(crate) records: Vec<Held>,
     pub(crate) windows: Vec<(WindowId, Known)>,
     pub(crate) positions: Vec<(EdgeId, Position)>,
     pub(crate) alarms: Vec<ChangedRow>,
@@ -147,14 +157,30 @@ pub(crate) struct Store {
 }
 
 impl Store {
+    /// With the records key beside the database.
+    #[cfg(test)]
     pub(crate) fn open(data_dir: &Path, identity: Identity) -> Result<Self, StoreError> {
-        let path = data_dir.join(DATABASE_FILE);
-        // redb checks pages with assertions; nothing of what it held is used after one failed.
-        std::panic::catch_unwind(AssertUnwindSafe(|| Self::open_sound(&path, identity)))
-            .unwrap_or(Err(StoreError::Damaged { path }))
+        Self::open_with(data_dir, identity, data_dir.join(RECORDS_KEY_FILE))
     }
 
-    fn open_sound(path: &Path, identity: Identity) -> Result<Self, StoreError> {
+    pub(crate) fn open_with(
+        data_dir: &Path,
+        identity: Identity,
+        records_key: PathBuf,
+    ) -> Result<Self, StoreError> {
+        let path = data_dir.join(DATABASE_FILE);
+        // redb checks pages with assertions; nothing of what it held is used after one failed.
+        std::panic::catch_unwind(AssertUnwindSafe(|| {
+            Self::open_sound(&path, identity, records_key)
+        }))
+        .unwrap_or(Err(StoreError::Damaged { path }))
+    }
+
+    fn open_sound(
+        path: &Path,
+        identity: Identity,
+        records_key: PathBuf,
+    ) -> Result<Self, StoreError> {
         let db = Database::create(path).map_err(|error| match error {
             redb::DatabaseError::DatabaseAlreadyOpen => StoreError::InUse { path: path.to_owned() },
             error => StoreError::Open { path: path.to_owned(), error: Box::new(error) },
@@ -178,9 +204,14 @@ impl Store {
             tx.open_table(PARAMETERS).map_err(redb::Error::from)?;
             tx.open_table(COURSES).map_err(redb::Error::from)?;
         }
+        consortium::create(&tx)?;
         outbox::create(&tx)?;
         tx.commit().map_err(redb::Error::from)?;
-        let log = SiteLog::open(Arc::clone(&db), identity)?;
+        let sealing = Sealing {
+            key_file: records_key,
+            random: |bytes| getrandom::fill(bytes).map_err(std::io::Error::from),
+        };
+        let log = SiteLog::open_sealed(Arc::clone(&db), identity, sealing)?;
         Ok(Self { db, log })
     }
 
@@ -195,6 +226,20 @@ impl Store {
     pub(crate) fn position(&self, edge: &EdgeId) -> Result<Option<Position>, redb::Error> {
         let table = self.db.begin_read()?.open_table(POSITIONS)?;
         Ok(table.get(edge.as_str())?.map(|row| decode(&row.value())))
+    }
+
+    /// The positions of all edges.
+    pub(crate) fn positions(&self) -> Result<Vec<(EdgeId, Position)>, redb::Error> {
+        let table = self.db.begin_read()?.open_table(POSITIONS)?;
+        let mut positions = Vec::new();
+        for row in table.iter()? {
+            let (edge, position) = row?;
+            // Written by this module, so it is the id of an edge.
+            if let Ok(edge) = edge.value().parse() {
+                positions.push((edge, decode(&position.value())));
+            }
+        }
+        Ok(positions)
     }
 
     pub(crate) fn known(&self, windows: &[WindowId]) -> Result<Vec<Option<Known>>, redb::Error> {
@@ -238,10 +283,24 @@ impl Store {
         leaves.collect::<Result<_, _>>().map_err(Into::into)
     }
 
+    /// Writes records that come from outside the dataflow, and how far their source was read.
+    pub(crate) fn note(
+        &self,
+        records: &[Record],
+        source: &str,
+        read_to: u64,
+    ) -> Result<(), CommitError> {
+        let tx = self.db.begin_write().map_err(redb::Error::from)?;
+        self.log.append(&tx, records)?;
+        consortium::set(&tx, source, read_to)?;
+        tx.commit().map_err(redb::Error::from)?;
+        Ok(())
+    }
+
     /// Writes an epoch in one durable transaction.
     pub(crate) fn commit(&self, epoch: &Epoch) -> Result<Appended, CommitError> {
         let tx = self.db.begin_write().map_err(redb::Error::from)?;
-        let appended = self.log.append(&tx, &epoch.records)?;
+        let appended = self.log.append_held(&tx, &epoch.records)?;
         {
             let mut windows = tx.open_table(WINDOWS).map_err(redb::Error::from)?;
             for (id, known) in &epoch.windows {
@@ -293,6 +352,51 @@ impl Store {
         }
         Ok(appended)
     }
+
+    /// Erases patients: their keys, and in the same transaction what is kept of them here. What a node
+    /// that runs has of them in memory stays there.
+    pub(crate) fn erase(&self, subjects: &[Subject]) -> Result<Vec<Erased>, StoreEraseError> {
+        let keyholders: Vec<_> = subjects.iter().copied().map(keyholder).collect();
+        let snapshot = self.log.snapshot()?;
+        let mut windows = Vec::new();
+        for keyholder in &keyholders {
+            windows.extend(snapshot.names_of(keyholder)?);
+        }
+        let erased = self.log.erase(&keyholders, |tx| {
+            // Among the names of records are those of alarms and notes; nothing lies under them.
+            let mut table = tx.open_table(WINDOWS)?;
+            for window in &windows {
+                table.remove(window)?;
+            }
+            let (mut alarms, mut courses) = (tx.open_table(ALARMS)?, tx.open_table(COURSES)?);
+            let mut parameters = tx.open_table(PARAMETERS)?;
+            for subject in subjects {
+                let subject = subject.to_bytes();
+                alarms.remove(subject.as_slice())?;
+                courses.remove(subject)?;
+                parameters.retain_in((subject, 0)..=(subject, u32::MAX), |_, _| false)?;
+            }
+            Ok(())
+        })?;
+        Ok(erased)
+    }
+}
+
+/// Why patients were not erased, or not surely.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreEraseError {
+    /// The log cannot be read; nobody was erased.
+    #[error("nobody was erased: {0}")]
+    Read(#[from] haar_ledger::ReadError),
+    /// See there.
+    #[error(transparent)]
+    Erase(#[from] EraseError),
+}
+
+/// Whose key the records about a patient are sealed under.
+pub(crate) fn keyholder(subject: Subject) -> Keyholder {
+    Keyholder::of(&subject.to_bytes())
 }
 
 fn encode(position: &Position) -> [u8; 32] {

@@ -58,6 +58,8 @@ pub mod label {
     pub const RESULT: &str = "result";
     /// The id of an edge.
     pub const EDGE: &str = "edge";
+    /// What kind of thing.
+    pub const KIND: &str = "kind";
 }
 
 /// Names of spans.
@@ -144,6 +146,9 @@ metrics! {
     FOG_MODEL_SCORES Counter "haar_fog_model_scores_total" "1" [MODEL, EDGE, ROLE, CLASS] &[], "Beats scored, by the class that was predicted.";
     FOG_MODEL_AGREED Counter "haar_fog_model_agreed_total" "1" [MODEL, EDGE] &[], "Beats that a model in shadow put into the same class as the live one.";
     FOG_MODEL_STABILITY Gauge "haar_fog_model_stability_index" "1" [MODEL, EDGE] &[], "Population stability index of the predicted classes against the model's own evaluation; above 0.25 they have shifted.";
+    FOG_CONSORTIUM_BEHIND Gauge "haar_fog_consortium_behind_leaves" "1" [] &[], "Leaves of the site log that are not known to be witnessed.";
+    FOG_CONSORTIUM_ENTRIES Counter "haar_fog_consortium_entries_total" "1" [KIND] &[], "Entries that the consortium log took from this site.";
+    FOG_CONSORTIUM_EVIDENCE Counter "haar_fog_consortium_evidence_total" "1" [] &[], "Pieces of evidence of attempts that were put into the site log.";
     FOG_LOG_BYTES Counter "haar_fog_log_bytes_total" "By" [] &[], "Bytes of records committed to the site log.";
 }
 

@@ -244,7 +244,12 @@ impl Parts {
                 credit_entries: 65_536,
             },
             dataflow: haar_fog::DataflowConfig { workers: args.workers, ..Default::default() },
-            log: haar_fog::LogConfig { origin: ORIGIN.to_owned(), key_file: None },
+            log: haar_fog::LogConfig {
+                origin: ORIGIN.to_owned(),
+                key_file: None,
+                records_key_file: None,
+            },
+            consortium: None,
             admin: haar_fog::AdminConfig { listen: loopback },
             telemetry: haar_fog::TelemetryConfig::default(),
         };

@@ -4,12 +4,15 @@ use super::report::{self, FlagEntry, Latency, ProofState, Report, Summary};
 use super::script::{self, Score};
 use crate::failure::Failure;
 use haar_edge::EdgeStats;
-use haar_fog::{DATABASE_FILE, FogStats};
-use haar_ledger::{LeafKind, Snapshot, Trust, VerifierKey, fsck, open_read_only, verify};
+use haar_fog::{DATABASE_FILE, FogStats, RECORDS_KEY_FILE};
+use haar_ledger::{
+    LeafKind, RecordsKey, Snapshot, Trust, VerifierKey, fsck, open_read_only, verify,
+};
 use haar_schema::{FlaggedEvent, Priority, Subject, WindowDigest};
 use haar_simulator::transport::Sent;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The most flags whose proofs are made and checked; the log's fsck covers the rest.
 const MAX_PROVEN: usize = 10_000;
@@ -122,10 +125,11 @@ fn faults(done: &Done<'_>, contents: &Contents) -> Vec<String> {
 
 fn read(done: &Done<'_>) -> Result<Contents, Failure> {
     let db = open_read_only(&done.dir.join("fog").join(DATABASE_FILE))?;
-    let snapshot = Snapshot::open(&db)?;
+    let records_key = Arc::new(RecordsKey::load(&done.dir.join("fog").join(RECORDS_KEY_FILE))?);
+    let snapshot = Snapshot::open_with(&db, Arc::clone(&records_key))?;
     let vkey = snapshot.vkey().clone();
     let keys = [vkey.clone()];
-    let checked = fsck(&db, Trust::Pinned(&keys), &mut |_, _| {})?;
+    let checked = fsck(&db, Trust::Pinned(&keys), Some(&records_key), &mut |_, _| {})?;
     let mut problems: Vec<String> = checked.problems.iter().map(ToString::to_string).collect();
     let (mut digests, mut flags, mut proof) = (Vec::new(), Vec::new(), None);
     for index in 0..snapshot.size() {

@@ -137,7 +137,7 @@ fn change(db: &Database, change: impl FnOnce(&WriteTransaction)) {
 }
 
 fn check(db: &impl ReadableDatabase) -> Report {
-    fsck(db, Trust::Pinned(&[identity().vkey().clone()]), &mut |_, _| {}).unwrap()
+    fsck(db, Trust::Pinned(&[identity().vkey().clone()]), None, &mut |_, _| {}).unwrap()
 }
 
 /// Bits of a value to flip: all of a few bytes, one of the rest, more sparsely in long values.
@@ -152,7 +152,7 @@ fn a_sound_log_is_found_sound() {
         let (db, log) = log_of(size);
         let mut last = (0, 0);
         let keys = [identity().vkey().clone()];
-        let report = fsck(&*db, Trust::Pinned(&keys), &mut |done, total| {
+        let report = fsck(&*db, Trust::Pinned(&keys), None, &mut |done, total| {
             assert!(done >= last.0 && done <= total, "progress goes forward");
             last = (done, total);
         });
@@ -161,7 +161,7 @@ fn a_sound_log_is_found_sound() {
         assert_eq!(report.leaves, size);
         assert_eq!(report.checkpoint.unwrap(), log.checkpoint().unwrap());
         assert_eq!(last.0, last.1);
-        assert!(fsck(&*db, Trust::Unpinned, &mut |_, _| {}).unwrap().is_sound());
+        assert!(fsck(&*db, Trust::Unpinned, None, &mut |_, _| {}).unwrap().is_sound());
     }
 }
 
@@ -269,7 +269,7 @@ fn a_log_that_was_cut_or_replaced_is_found() {
 #[test]
 fn there_must_be_a_log() {
     let db = crate::fixtures::memory();
-    let error = fsck(&*db, Trust::Unpinned, &mut |_, _| {}).unwrap_err();
+    let error = fsck(&*db, Trust::Unpinned, None, &mut |_, _| {}).unwrap_err();
     assert!(matches!(error, FsckError::NoLog));
 }
 
@@ -322,7 +322,7 @@ fn flipped_bits_in_the_file_never_pass_as_other_content() {
             continue;
         };
         let keys = [identity().vkey().clone()];
-        match fsck(&db, Trust::Pinned(&keys), &mut |_, _| {}) {
+        match fsck(&db, Trust::Pinned(&keys), None, &mut |_, _| {}) {
             Ok(report) if report.is_sound() => {
                 harmless += 1;
                 let snapshot = Snapshot::open(&db).unwrap();

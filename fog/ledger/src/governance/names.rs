@@ -105,7 +105,7 @@ text!(
 impl CosignerText {
     /// The bare public key in base 64: two texts with one key under two names are one cosigner.
     pub(crate) fn key(&self) -> &str {
-        self.0.rsplit('+').next().unwrap_or_default()
+        self.0.splitn(3, '+').nth(2).unwrap_or_default()
     }
 }
 
@@ -176,7 +176,7 @@ impl StatementKey {
 
     /// The bare public key in base 64.
     pub(crate) fn key(&self) -> &str {
-        self.0.as_str().rsplit('+').next().unwrap_or_default()
+        self.0.as_str().splitn(3, '+').nth(2).unwrap_or_default()
     }
 }
 

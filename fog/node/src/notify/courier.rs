@@ -205,7 +205,8 @@ impl Courier {
         let read = tokio::task::spawn_blocking(move || outbox.record(leaf)).await;
         let record = match read {
             Ok(Ok(record)) => record,
-            Ok(Err(ReadError::NoSuchLeaf { .. })) => return Ok(None),
+            // Of a patient who was erased nobody is told any more.
+            Ok(Err(ReadError::NoSuchLeaf { .. } | ReadError::Erased { .. })) => return Ok(None),
             Ok(Err(error)) => return Err(error),
             Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
         };

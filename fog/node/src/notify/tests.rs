@@ -79,7 +79,7 @@ impl Site {
             target: target.to_owned(),
         };
         let epoch = Epoch {
-            records: priorities.iter().map(record).collect(),
+            records: priorities.iter().map(record).map(Into::into).collect(),
             notices: (0..).zip(priorities).map(notice).collect(),
             at: now(),
             ..Epoch::default()

@@ -1,0 +1,150 @@
+//! `haar-ledger`: the ledger server as a process, and the making of its keys. All of it is in the library.
+#![forbid(unsafe_code)]
+
+use clap::{Args, Parser, Subcommand};
+use haar_ledger::server::{Config, Role, run};
+use haar_ledger::{Cosigner, Identity};
+use haar_telemetry::{Metrics, Settings, Telemetry};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// A member of Haar's ledger: operator, witness, mirror or monitor of the consortium log.
+///
+/// Exit status: 0 stopped as told, 1 failed, 2 unusable command line or configuration, 130 stopped by a
+/// second signal.
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve in the roles that the configuration names.
+    Serve(Serve),
+    /// Make a signing key and print its public half.
+    Key(Key),
+}
+
+#[derive(Args)]
+struct Serve {
+    /// The configuration file; haar-ledger.example.toml shows every key.
+    #[arg(long)]
+    config: PathBuf,
+    /// What to do, in the place of `roles` in the configuration; may be given more than once.
+    #[arg(long, value_enum)]
+    role: Vec<Role>,
+    /// Only check the configuration.
+    #[arg(long)]
+    check: bool,
+}
+
+#[derive(Args)]
+struct Key {
+    /// The key's name: a schema-less URL that nobody else uses, such as consortium.example/log.
+    name: String,
+    /// Where to write the secret; the file must not exist.
+    #[arg(long)]
+    out: PathBuf,
+    /// A witness's cosigning key, not a log's or member's.
+    #[arg(long)]
+    cosigner: bool,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Serve(args) => serve(args).await,
+        Command::Key(args) => match make_key(&args) {
+            Ok(vkey) => {
+                println!("{vkey}");
+                ExitCode::SUCCESS
+            }
+            Err(message) => {
+                eprintln!("haar-ledger: {message}");
+                ExitCode::FAILURE
+            }
+        },
+    }
+}
+
+async fn serve(args: Serve) -> ExitCode {
+    let loaded = Config::load(&args.config).map(|mut config| {
+        if !args.role.is_empty() {
+            config.roles = args.role;
+        }
+        config
+    });
+    let config = match loaded.and_then(Config::checked) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("haar-ledger: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    if args.check {
+        println!("{}: ok", args.config.display());
+        return ExitCode::SUCCESS;
+    }
+    match node(config).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("haar-ledger: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn make_key(args: &Key) -> Result<String, String> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed)
+        .map_err(|error| format!("the system gives no random bytes: {error}"))?;
+    let text = |error: haar_ledger::IdentityError| error.to_string();
+    if args.cosigner {
+        let cosigner = Cosigner::generate(&args.name, seed).map_err(text)?;
+        cosigner.save_new(&args.out).map_err(text)?;
+        Ok(cosigner.vkey().to_string())
+    } else {
+        let identity = Identity::generate(&args.name, seed).map_err(text)?;
+        identity.save_new(&args.out).map_err(text)?;
+        Ok(identity.vkey().to_string())
+    }
+}
+
+async fn node(config: Config) -> Result<(), String> {
+    let telemetry = Telemetry::start(Settings {
+        service: "haar-ledger".to_owned(),
+        log: config.telemetry.log.clone(),
+        json: config.telemetry.json,
+        otlp_endpoint: None,
+    })
+    .map_err(|error| error.to_string())?;
+    let metrics = Metrics::new("haar-ledger").map_err(|error| error.to_string())?;
+    let shutdown = CancellationToken::new();
+    stop_on_signals(shutdown.clone()).map_err(|error| error.to_string())?;
+    let ended = run(config, metrics, shutdown).await;
+    telemetry.shutdown().await;
+    ended.map_err(|error| error.to_string())
+}
+
+/// The first SIGTERM or SIGINT drains and stops, the second stops at once.
+fn stop_on_signals(shutdown: CancellationToken) -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if shutdown.is_cancelled() {
+                std::process::exit(130);
+            }
+            shutdown.cancel();
+        }
+    });
+    Ok(())
+}

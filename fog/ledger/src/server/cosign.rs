@@ -1,0 +1,209 @@
+//! Collecting cosignatures, and publishing a checkpoint once it has as many as the log's policy demands.
+//!
+//! A round takes the newest checkpoint to all witnesses at once (C2SP tlog-witness). When enough have
+//! cosigned it is published, and the next round begins with whatever is newest then; cosignatures that come
+//! later are added to what is published. A witness that is slow misses rounds and holds up nobody.
+//!
+//! When nothing new comes, the witnesses are asked again every `refresh`: each cosignature carries its time,
+//! so a reader can tell a quiet log from one that is withheld.
+
+use crate::checkpoint::SignedCheckpoint;
+use crate::client::Client;
+use crate::consortium::Tiles;
+use crate::policy::{Policy, PolicyWitness};
+use crate::witness::AddCheckpoint;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// How often a witness is asked for one checkpoint when it remembers another size than we thought.
+const MAX_ASKS: u32 = 3;
+/// How long to wait after a round in which the quorum was not reached.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// The published checkpoint with its cosignatures; size 0 before the first.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Published {
+    pub(crate) size: u64,
+    pub(crate) note: String,
+}
+
+/// Takes checkpoints to witnesses.
+pub(crate) struct Cosigning<P> {
+    pub(crate) tiles: Tiles,
+    pub(crate) http: reqwest::Client,
+    /// The policy that holds now.
+    pub(crate) policy: P,
+    pub(crate) latest: watch::Receiver<SignedCheckpoint>,
+    pub(crate) published: watch::Sender<Published>,
+    pub(crate) refresh: Duration,
+}
+
+/// One checkpoint on its way to the quorum.
+struct Round {
+    size: u64,
+    signed: String,
+    /// By witness: its line.
+    lines: BTreeMap<String, String>,
+    published: bool,
+}
+
+/// What one witness answered.
+struct Answer {
+    witness: String,
+    /// The checkpoint that it was asked about, by its note.
+    signed: String,
+    remembers: Option<u64>,
+    line: Option<String>,
+}
+
+impl<P: Fn() -> Policy> Cosigning<P> {
+    /// Publishes until `shutdown`.
+    pub(crate) async fn run(mut self, shutdown: CancellationToken) {
+        let mut asked = JoinSet::new();
+        let mut busy: BTreeMap<String, ()> = BTreeMap::new();
+        let mut remembered: BTreeMap<String, u64> = BTreeMap::new();
+        loop {
+            let policy = (self.policy)();
+            let checkpoint = self.latest.borrow_and_update().clone();
+            let mut round = Round {
+                size: checkpoint.size(),
+                signed: checkpoint.note().to_owned(),
+                lines: BTreeMap::new(),
+                published: false,
+            };
+            let refresh = Instant::now() + self.refresh;
+            self.ask(&mut asked, &mut busy, &remembered, &policy, &round);
+            self.publish(&policy, &mut round);
+            loop {
+                tokio::select! {
+                    () = shutdown.cancelled() => return,
+                    Some(answer) = asked.join_next() => {
+                        let Ok(answer) = answer else { continue };
+                        busy.remove(&answer.witness);
+                        if let Some(size) = answer.remembers {
+                            remembered.insert(answer.witness.clone(), size);
+                        }
+                        if answer.signed != round.signed {
+                            // It was busy with an older checkpoint until now.
+                            self.ask(&mut asked, &mut busy, &remembered, &policy, &round);
+                        } else if let Some(line) = answer.line {
+                            round.lines.insert(answer.witness, line);
+                            self.publish(&policy, &mut round);
+                        }
+                    }
+                    changed = self.latest.changed(), if round.published => {
+                        if changed.is_err() { return }
+                        break;
+                    }
+                    () = tokio::time::sleep_until(refresh), if round.published => break,
+                    () = tokio::time::sleep(RETRY), if !round.published && asked.is_empty() => {
+                        tracing::warn!(
+                            size = round.size,
+                            cosignatures = round.lines.len(),
+                            "too few witnesses answer for the quorum; asking again"
+                        );
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Asks every witness that is not busy and has not answered.
+    fn ask(
+        &self,
+        asked: &mut JoinSet<Answer>,
+        busy: &mut BTreeMap<String, ()>,
+        remembered: &BTreeMap<String, u64>,
+        policy: &Policy,
+        round: &Round,
+    ) {
+        for witness in policy.witnesses() {
+            let Some(url) = &witness.url else { continue };
+            let answered = round.lines.contains_key(&witness.name);
+            if answered || busy.insert(witness.name.clone(), ()).is_some() {
+                continue;
+            }
+            asked.spawn(take_to(
+                witness.clone(),
+                Client::new(self.http.clone(), url),
+                self.tiles.clone(),
+                remembered.get(&witness.name).copied().unwrap_or(0),
+                (round.size, round.signed.clone()),
+            ));
+        }
+    }
+
+    /// Publishes the round's checkpoint if it counts, with all cosignatures that it has.
+    fn publish(&self, policy: &Policy, round: &mut Round) {
+        let note: String = std::iter::once(&round.signed)
+            .chain(round.lines.values())
+            .map(String::as_str)
+            .collect();
+        if policy.check(note.as_bytes()).is_err() {
+            return;
+        }
+        match self.tiles.publish(&note) {
+            Ok(()) => {
+                round.published = true;
+                let _ = self.published.send_replace(Published { size: round.size, note });
+            }
+            Err(error) => tracing::error!(%error, "a checkpoint that counts was not published"),
+        }
+    }
+}
+
+/// Asks one witness about one checkpoint.
+async fn take_to(
+    witness: PolicyWitness,
+    client: Client,
+    tiles: Tiles,
+    mut old_size: u64,
+    (size, signed): (u64, String),
+) -> Answer {
+    let mut answer = Answer { witness: witness.name.clone(), signed, remembers: None, line: None };
+    for _ in 0..MAX_ASKS {
+        let proof = match tiles.consistency(old_size.min(size), size) {
+            Ok(proof) => proof,
+            Err(error) => {
+                tracing::error!(%error, "no consistency proof for a witness");
+                return answer;
+            }
+        };
+        let checkpoint = answer.signed.clone();
+        let request = AddCheckpoint { old_size: old_size.min(size), proof, checkpoint };
+        match client.add_checkpoint(request.to_text()).await {
+            Ok((200, body)) => {
+                let own = format!("— {} ", witness.key.name());
+                let line = body.split_inclusive('\n').find(|line| line.starts_with(&own));
+                let fits = |line: &&str| {
+                    let note = format!("{}{line}", answer.signed);
+                    matches!(witness.key.verify(&note), Ok(Some(_)))
+                };
+                answer.line = line.filter(fits).map(str::to_owned);
+                answer.remembers = Some(size);
+                return answer;
+            }
+            Ok((409, body)) => match body.trim().parse::<u64>() {
+                Ok(remembers) if remembers <= size => {
+                    answer.remembers = Some(remembers);
+                    old_size = remembers;
+                }
+                _ => return answer,
+            },
+            Ok((status, _)) => {
+                tracing::warn!(witness = witness.name, status, "a witness refuses the checkpoint");
+                return answer;
+            }
+            Err(error) => {
+                tracing::debug!(witness = witness.name, %error, "a witness does not answer");
+                return answer;
+            }
+        }
+    }
+    answer
+}

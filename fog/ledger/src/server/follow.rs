@@ -1,0 +1,165 @@
+//! Following a log that somebody else operates: a mirror's copy, and a monitor's eyes.
+//!
+//! A follower copies every entry ([`Copy`]) and applies it to the log's own rules ([`State`]), so it knows
+//! what the members agreed on without asking anybody. What it finds becomes evidence:
+//!
+//! | found | how |
+//! |---|---|
+//! | a history that was rewritten | the copied entries do not lead to the new checkpoint |
+//! | a split view | a witness, or another node, has a checkpoint of a size that hashes differently here |
+//! | a rule that was broken | an entry in the log that the rules refuse |
+//! | a stale checkpoint | no cosignature is younger than `stale_s` |
+//! | a checkpoint without a quorum | published below the policy |
+
+use super::gossip::Gossip;
+use super::operator::SharedState;
+use crate::client::Client;
+use crate::consortium::{Copy, CopyError, Reader, Tiles};
+use crate::entry::Entry;
+use crate::evidence::EvidenceKind;
+use crate::governance::{Refused, State};
+use crate::policy::Policy;
+use sha2::{Digest, Sha256};
+use std::sync::{PoisonError, RwLockWriteGuard};
+use std::time::Duration;
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+
+/// Follows one log. Whoever has it may have it take a checkpoint; one at a time does.
+pub(crate) struct Follower {
+    pub(crate) copy: Mutex<Copy>,
+    pub(crate) tiles: Tiles,
+    pub(crate) state: SharedState,
+    pub(crate) reader: Reader,
+    pub(crate) http: reqwest::Client,
+    pub(crate) gossip: Gossip,
+    pub(crate) poll: Duration,
+    pub(crate) stale_s: u64,
+    /// Whether it compares what others are shown.
+    pub(crate) monitors: bool,
+}
+
+impl Follower {
+    /// Follows until `shutdown`.
+    pub(crate) async fn run(&self, shutdown: CancellationToken) {
+        let mut pace = tokio::time::interval(self.poll);
+        pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = pace.tick() => {}
+                () = shutdown.cancelled() => return,
+            }
+            self.look().await;
+        }
+    }
+
+    /// Copies up to a checkpoint that the log signed, cosigned or not.
+    pub(crate) async fn take(&self, note: &[u8]) -> Result<(), CopyError> {
+        let mut copy = self.copy.lock().await;
+        let new = match copy.advance(&self.reader, note).await {
+            Ok(new) => new,
+            Err(error) => {
+                if let CopyError::Inconsistent { notes, .. } = &error {
+                    let (remembered, offered) = &**notes;
+                    self.gossip.contradiction(remembered.as_deref().unwrap_or(offered), offered);
+                }
+                return Err(error);
+            }
+        };
+        for (index, bytes) in &new {
+            let followed = follow(&mut write(&self.state), *index, bytes);
+            if let Err(refused) = followed {
+                tracing::error!(index, %refused, "the operator put into the log what its rules refuse");
+                if let Ok(entry) = Entry::parse(bytes) {
+                    self.gossip.refused(EvidenceKind::BrokenRule, &entry, &refused.to_string());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// One look at the log, and at what others are shown of it.
+    async fn look(&self) {
+        let note = match self.reader.client().checkpoint().await {
+            Ok(note) => note,
+            Err(error) => {
+                tracing::warn!(%error, "the log does not answer");
+                return;
+            }
+        };
+        match self.take(&note).await {
+            Ok(()) => self.publish(&note),
+            Err(error) => tracing::warn!(%error, "the log was not copied"),
+        }
+        if self.monitors {
+            self.compare().await;
+        }
+    }
+
+    /// Serves what was copied, if it counts, and says if it is old.
+    fn publish(&self, note: &[u8]) {
+        match self.policy().check(note) {
+            Ok(cosigned) => {
+                let newest = cosigned.witnesses.iter().map(|(_, time)| *time).max();
+                if newest.is_some_and(|time| time + self.stale_s < super::now_s()) {
+                    tracing::error!("the log's checkpoint is stale: no cosignature is recent");
+                }
+                if let Err(error) = self.tiles.publish(&String::from_utf8_lossy(note)) {
+                    tracing::warn!(%error, "the copy's checkpoint was not kept");
+                }
+            }
+            Err(error) => tracing::error!(%error, "the log publishes what does not count"),
+        }
+    }
+
+    /// Asks every witness what it remembers, and holds it against the copy.
+    async fn compare(&self) {
+        let policy = self.policy();
+        let origin = hex::encode(Sha256::digest(self.tiles.log().origin()));
+        for witness in policy.witnesses() {
+            let Some(url) = &witness.url else { continue };
+            let client = Client::new(self.http.clone(), url);
+            let Ok(note) = client.get(&format!("/{origin}/checkpoint")).await else { continue };
+            let Ok(seen) = policy.signed(&note) else { continue };
+            let size = self.copy.lock().await.size();
+            if seen.size > size {
+                continue;
+            }
+            match self.tiles.root_at(seen.size) {
+                Ok(root) if root == seen.root => {}
+                Ok(_) => {
+                    let own = self.tiles.published().ok().flatten();
+                    let other = String::from_utf8_lossy(&note).into_owned();
+                    self.gossip.contradiction(own.as_deref().unwrap_or(&other), &other);
+                }
+                Err(error) => tracing::warn!(%error, "the copy could not be read"),
+            }
+        }
+    }
+
+    fn policy(&self) -> Policy {
+        policy_of(&self.state)
+    }
+}
+
+fn write(state: &SharedState) -> RwLockWriteGuard<'_, Option<State>> {
+    state.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Applies an entry that is in the log; why the rules refuse it, if they do. Everybody comes to the same.
+pub(crate) fn follow(state: &mut Option<State>, index: u64, bytes: &[u8]) -> Result<(), Refused> {
+    match state {
+        Some(state) => state.apply_leaf(index, bytes).map(drop),
+        None => {
+            *state = Some(State::genesis(&Entry::parse(bytes)?)?);
+            Ok(())
+        }
+    }
+}
+
+/// Whose cosignatures make a checkpoint count, by what is known of the log here.
+pub(crate) fn policy_of(state: &SharedState) -> Policy {
+    let state = state.read().unwrap_or_else(PoisonError::into_inner);
+    // What a state writes is a policy; before the genesis nothing counts.
+    state.as_ref().and_then(|state| state.policy_text(None).parse().ok()).unwrap_or_default()
+}

@@ -1,0 +1,232 @@
+//! The operator: admits entries by the log's own rules, puts them in order in batches, and tells their
+//! submitters where they are.
+//!
+//! One task owns the sequencer and the state; everybody else reaches it through a bounded queue. An entry
+//! is admitted against the state *as it will be at its place*, so two entries of one batch see each other.
+//! When another node of the same log was quicker, the batch is admitted again on top of what that node did.
+
+use crate::checkpoint::SignedCheckpoint;
+use crate::consortium::{SequenceError, Sequencer};
+use crate::entry::Entry;
+use crate::governance::{Refused, State};
+use crate::store::CheckpointStore;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+/// The most entries in one batch.
+pub(crate) const MAX_BATCH_ENTRIES: usize = 65_536;
+/// Entries that wait to be sequenced; more are answered "not now".
+const QUEUED_ENTRIES: usize = 16_384;
+/// How often a batch is tried again when another node was quicker, before its submitters are told so.
+const MAX_TRIES: u32 = 16;
+
+/// How batches are cut.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Batching {
+    pub(crate) gather: Duration,
+    pub(crate) entries: usize,
+}
+
+/// Why an entry was not sequenced.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum NotSequenced {
+    /// By the log's rules.
+    #[error("{0}")]
+    Refused(Refused),
+    /// The queue is full.
+    #[error("{QUEUED_ENTRIES} entries wait already; try again in a second")]
+    Full,
+    /// Other nodes were always quicker, or the store failed before anything was written.
+    #[error("the log could not be written: {0}; try again")]
+    Failed(String),
+    /// The store did not answer: whether the entry is in the log will be known later.
+    #[error("the log's store did not answer: {0}; submit the same entry again")]
+    Unknown(String),
+    /// The server stops.
+    #[error("the server is stopping")]
+    Stopping,
+}
+
+/// What waits.
+struct Submission {
+    entry: Entry,
+    answer: oneshot::Sender<Result<u64, NotSequenced>>,
+}
+
+/// Where entries are handed in.
+#[derive(Clone)]
+pub(crate) struct Desk {
+    queue: mpsc::Sender<Submission>,
+}
+
+impl Desk {
+    /// Hands in an entry; answers with its index when a signed checkpoint has it.
+    pub(crate) async fn submit(&self, entry: Entry) -> Result<u64, NotSequenced> {
+        let (answer, placed) = oneshot::channel();
+        match self.queue.try_send(Submission { entry, answer }) {
+            Ok(()) => {}
+            Err(mpsc::error::TrySendError::Full(_)) => return Err(NotSequenced::Full),
+            Err(mpsc::error::TrySendError::Closed(_)) => return Err(NotSequenced::Stopping),
+        }
+        placed.await.unwrap_or(Err(NotSequenced::Stopping))
+    }
+}
+
+/// The state that the log's entries give, for whoever asks; none before its genesis is known here.
+pub(crate) type SharedState = Arc<RwLock<Option<State>>>;
+
+/// The task that sequences.
+pub(crate) struct Operator<S> {
+    sequencer: Sequencer<S>,
+    state: State,
+    shared: SharedState,
+    latest: watch::Sender<SignedCheckpoint>,
+    submissions: mpsc::Receiver<Submission>,
+    batching: Batching,
+}
+
+impl<S: CheckpointStore> Operator<S> {
+    /// An operator over a log that is open, with the state that its entries give; `shared` follows it.
+    pub(crate) fn new(
+        sequencer: Sequencer<S>,
+        state: State,
+        shared: SharedState,
+        batching: Batching,
+    ) -> (Self, Desk, watch::Receiver<SignedCheckpoint>) {
+        let (queue, submissions) = mpsc::channel(QUEUED_ENTRIES);
+        let (latest, seen) = watch::channel(sequencer.checkpoint().clone());
+        (Self { sequencer, state, shared, latest, submissions, batching }, Desk { queue }, seen)
+    }
+
+    /// Sequences until `shutdown`; what was handed in before is sequenced first.
+    pub(crate) async fn run(mut self, shutdown: CancellationToken) {
+        loop {
+            let first = tokio::select! {
+                biased;
+                first = self.submissions.recv() => first,
+                () = shutdown.cancelled() => None,
+            };
+            let Some(first) = first else { break };
+            let batch = self.gather(first, &shutdown).await;
+            self.place(batch).await;
+        }
+        self.submissions.close();
+        while let Ok(left) = self.submissions.try_recv() {
+            let _ = left.answer.send(Err(NotSequenced::Stopping));
+        }
+    }
+
+    async fn gather(&mut self, first: Submission, shutdown: &CancellationToken) -> Vec<Submission> {
+        let mut batch = vec![first];
+        let until = tokio::time::sleep(self.batching.gather);
+        tokio::pin!(until);
+        while batch.len() < self.batching.entries {
+            let room = self.batching.entries - batch.len();
+            tokio::select! {
+                biased;
+                more = self.submissions.recv_many(&mut batch, room) => if more == 0 { break },
+                () = &mut until => break,
+                () = shutdown.cancelled() => break,
+            }
+        }
+        batch
+    }
+
+    async fn place(&mut self, mut batch: Vec<Submission>) {
+        for _ in 0..MAX_TRIES {
+            let Some((state, entries)) = self.admit(&mut batch) else { return };
+            let entries: Vec<&[u8]> = entries.iter().map(Entry::as_bytes).collect();
+            match self.sequencer.append(&entries).await {
+                Ok(sequenced) => {
+                    self.accept(sequenced.first_index, state, batch);
+                    return;
+                }
+                Err(SequenceError::Behind) => {
+                    if let Err(error) = self.catch_up().await {
+                        answer_all(batch, &NotSequenced::Failed(error.to_string()));
+                        return;
+                    }
+                }
+                Err(SequenceError::Unknown(problem)) => {
+                    tracing::error!(problem, "the store did not answer; reading the log again");
+                    answer_all(batch, &NotSequenced::Unknown(problem));
+                    return;
+                }
+                Err(error) => {
+                    tracing::error!(%error, "a batch was not sequenced");
+                    answer_all(batch, &NotSequenced::Failed(error.to_string()));
+                    return;
+                }
+            }
+        }
+        answer_all(batch, &NotSequenced::Failed("other nodes were always quicker".to_owned()));
+    }
+
+    /// Takes from the batch what the log's rules refuse and what is in the log already, and answers it;
+    /// what is left, in order. `None` if nothing is.
+    fn admit(&mut self, batch: &mut Vec<Submission>) -> Option<(State, Vec<Entry>)> {
+        let mut state = self.state.clone();
+        let mut index = self.sequencer.checkpoint().size();
+        let (mut left, mut entries) = (Vec::with_capacity(batch.len()), Vec::new());
+        for submission in batch.drain(..) {
+            match self.sequencer.find(submission.entry.as_bytes()) {
+                Ok(None) => {}
+                Ok(Some(index)) => {
+                    let _ = submission.answer.send(Ok(index));
+                    continue;
+                }
+                Err(error) => {
+                    let _ = submission.answer.send(Err(NotSequenced::Failed(error.to_string())));
+                    continue;
+                }
+            }
+            let admitted = state.may_append(&submission.entry);
+            match admitted.and_then(|()| state.apply(index, &submission.entry)) {
+                Ok(_) => {
+                    index += 1;
+                    entries.push(submission.entry.clone());
+                    left.push(submission);
+                }
+                Err(refused) => {
+                    let _ = submission.answer.send(Err(NotSequenced::Refused(refused)));
+                }
+            }
+        }
+        *batch = left;
+        (!entries.is_empty()).then_some((state, entries))
+    }
+
+    fn accept(&mut self, first_index: u64, state: State, batch: Vec<Submission>) {
+        self.state = state;
+        self.share();
+        let _ = self.latest.send_replace(self.sequencer.checkpoint().clone());
+        for (index, submission) in (first_index..).zip(batch) {
+            let _ = submission.answer.send(Ok(index));
+        }
+    }
+
+    /// Takes over what other nodes have put into the log.
+    async fn catch_up(&mut self) -> Result<(), SequenceError> {
+        for (index, bytes) in self.sequencer.catch_up().await? {
+            if let Err(refused) = self.state.apply_leaf(index, &bytes) {
+                tracing::error!(index, %refused, "another node put into the log what its rules refuse");
+            }
+        }
+        self.share();
+        let _ = self.latest.send_replace(self.sequencer.checkpoint().clone());
+        Ok(())
+    }
+
+    fn share(&self) {
+        let mut shared = self.shared.write().unwrap_or_else(PoisonError::into_inner);
+        *shared = Some(self.state.clone());
+    }
+}
+
+fn answer_all(batch: Vec<Submission>, error: &NotSequenced) {
+    for submission in batch {
+        let _ = submission.answer.send(Err(error.clone()));
+    }
+}

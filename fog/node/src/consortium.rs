@@ -1,0 +1,505 @@
+//! The way of the site log to the consortium log.
+//!
+//! [`Envoy`] is one task beside the commits. It puts before the members
+//! - the site's checkpoint, every `every_ms` if the log has grown: from then on the site cannot show two
+//!   histories, and all sites' logs have one order;
+//! - each leaf of a kind in [`PUT_FORWARD`], as a commitment of its own, so that a proof of one flagged event
+//!   needs nothing else of the site.
+//!
+//! and takes from the members' servers the evidence of attempts, which becomes leaves of the site log.
+//! The site log goes on without any of it: offline means that this is behind, never that readings wait.
+//!
+//! # Levels
+//! *Sequenced* is what the log's operator says. *Witnessed* is what was checked here: the entry with the site's
+//! checkpoint is in a tree that a quorum of the pinned policy has cosigned. What edges may forget waits for
+//! the level in the configuration ([`Held`]).
+//!
+//! # Format
+//! Table `fog.consortium`, text → u64: `next`, the first leaf that is not put forward; `sequenced`, `witnessed`,
+//! the sizes of the site log that have reached that level; `evidence <url>`, the place in that server's evidence.
+//! Losing a row means doing it again: entries are made deterministically, and the log knows them by their
+//! bytes.
+
+use crate::config::{ConsortiumConfig, KeepUntil};
+use crate::ingest::Gate;
+use crate::store::{Position, Store};
+use haar_ledger::client::{Client, FetchError, HttpError, Level, SiteAt, SubmitError, http};
+use haar_ledger::consortium::included;
+use haar_ledger::evidence::Evidence;
+use haar_ledger::governance::{CommitmentBody, Hex, SiteCheckpointBody};
+use haar_ledger::{
+    Entry, EntryError, EntryKind, LEAF_BYTES, LeafKind, PlainProof, Policy, PolicySyntaxError,
+    ReadError, Record,
+};
+use haar_schema::EdgeId;
+use haar_telemetry::{Counter, Gauge, KeyValue, Metrics, names};
+use redb::{ReadableDatabase, TableDefinition, WriteTransaction};
+use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+const TABLE: TableDefinition<&str, u64> = TableDefinition::new("fog.consortium");
+const NEXT: &str = "next";
+const SEQUENCED: &str = "sequenced";
+const WITNESSED: &str = "witnessed";
+
+/// The kinds of leaves that are put before the members one by one. Digests are covered by the site's
+/// checkpoints.
+pub const PUT_FORWARD: [LeafKind; 2] = [LeafKind::FlaggedEvent, LeafKind::ModelStatement];
+
+/// Leaves that are looked at in one round.
+const LOOKED_AT: u64 = 4_096;
+/// Commitments under way at once.
+const UNDER_WAY: usize = 32;
+/// Site checkpoints that are sequenced and not yet known to be witnessed.
+const MAX_WAITING: usize = 64;
+/// How long to wait for an answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Positions of edges that wait for a level, at most; beyond that the newest two are joined.
+const MAX_HELD: usize = 1_024;
+
+/// Makes the table.
+pub(crate) fn create(tx: &WriteTransaction) -> Result<(), redb::Error> {
+    tx.open_table(TABLE)?;
+    Ok(())
+}
+
+/// Why the site has no envoy.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EnvoyError {
+    /// The policy file.
+    #[error("consortium.policy_file {path}: {error}", path = .path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        error: std::io::Error,
+    },
+    /// Its content.
+    #[error("consortium.policy_file: {0}")]
+    Policy(#[from] PolicySyntaxError),
+    /// Not exactly one log.
+    #[error("consortium.policy_file names {0} logs; a site is put before one")]
+    Logs(usize),
+    /// The HTTPS client.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+}
+
+/// What edges keep until the consortium log has what came of it.
+pub(crate) struct Held {
+    waiting: VecDeque<(u64, Vec<(EdgeId, Position)>)>,
+    released: BTreeMap<EdgeId, Position>,
+}
+
+impl Held {
+    /// Everything that is committed in a site log of `size` leaves waits.
+    pub(crate) fn new(size: u64, positions: Vec<(EdgeId, Position)>) -> Self {
+        Self { waiting: VecDeque::from([(size, positions)]), released: BTreeMap::new() }
+    }
+
+    pub(crate) fn hold(&mut self, size: u64, positions: &[(EdgeId, Position)]) {
+        self.waiting.push_back((size, positions.to_vec()));
+        if self.waiting.len() > MAX_HELD
+            && let (Some((size, newer)), Some((at, older))) =
+                (self.waiting.pop_back(), self.waiting.back_mut())
+        {
+            // They are cumulative: the newer of an edge says everything.
+            older.retain(|(edge, _)| newer.iter().all(|(own, _)| own != edge));
+            older.extend(newer);
+            *at = size;
+        }
+    }
+
+    /// What led to the first `size` leaves may be forgotten; the edges that this concerns.
+    pub(crate) fn release(&mut self, size: u64) -> Vec<EdgeId> {
+        let mut edges = Vec::new();
+        while self.waiting.front().is_some_and(|(needed, _)| *needed <= size) {
+            for (edge, position) in self.waiting.pop_front().map(|(_, all)| all).unwrap_or_default()
+            {
+                edges.push(edge.clone());
+                self.released.insert(edge, position);
+            }
+        }
+        edges
+    }
+
+    /// From where an edge must keep, if `position` is what is committed of it.
+    pub(crate) fn keep_from(&self, edge: &EdgeId, position: &Position) -> u64 {
+        let released =
+            self.released.get(edge).filter(|own| own.incarnation == position.incarnation);
+        released.map_or(0, |own| own.keep_from)
+    }
+}
+
+/// A site checkpoint on its way.
+struct Waiting {
+    size: u64,
+    index: u64,
+    entry: Entry,
+}
+
+/// Puts the site log before the members.
+pub(crate) struct Envoy {
+    store: Arc<Store>,
+    gate: Arc<Gate>,
+    clients: Vec<Client>,
+    informants: Vec<Client>,
+    policy: Policy,
+    origin: String,
+    every: Duration,
+    release_at: KeepUntil,
+    waiting: VecDeque<Waiting>,
+    instruments: Instruments,
+}
+
+struct Instruments {
+    behind: Gauge<f64>,
+    entries: Counter<u64>,
+    evidence: Counter<u64>,
+}
+
+impl Envoy {
+    pub(crate) fn new(
+        config: &ConsortiumConfig,
+        store: Arc<Store>,
+        gate: Arc<Gate>,
+        metrics: &Metrics,
+    ) -> Result<Self, EnvoyError> {
+        let text = std::fs::read_to_string(&config.policy_file)
+            .map_err(|error| EnvoyError::File { path: config.policy_file.clone(), error })?;
+        let policy: Policy = text.parse()?;
+        let [log] = policy.logs() else { return Err(EnvoyError::Logs(policy.logs().len())) };
+        let origin = log.key.origin().to_owned();
+        let http = http(config.ca_file.as_deref())?;
+        let clients = |urls: &[String]| -> Vec<Client> {
+            urls.iter().map(|url| Client::new(http.clone(), url)).collect()
+        };
+        let informants = match config.evidence_from.as_slice() {
+            [] => &config.urls,
+            named => named,
+        };
+        Ok(Self {
+            clients: clients(&config.urls),
+            informants: clients(informants),
+            store,
+            gate,
+            policy,
+            origin,
+            every: Duration::from_millis(config.every_ms),
+            release_at: config.edges_keep_until,
+            waiting: VecDeque::new(),
+            instruments: Instruments {
+                behind: metrics.gauge(&names::FOG_CONSORTIUM_BEHIND),
+                entries: metrics.counter(&names::FOG_CONSORTIUM_ENTRIES),
+                evidence: metrics.counter(&names::FOG_CONSORTIUM_EVIDENCE),
+            },
+        })
+    }
+
+    /// Goes to and fro until `shutdown`.
+    pub(crate) async fn run(mut self, shutdown: CancellationToken) {
+        let mut pace = tokio::time::interval(self.every);
+        pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = pace.tick() => {}
+                () = shutdown.cancelled() => return,
+            }
+            tokio::select! {
+                () = self.round() => {}
+                () = shutdown.cancelled() => return,
+            }
+        }
+    }
+
+    async fn round(&mut self) {
+        if let Err(error) = self.put_forward().await {
+            tracing::warn!(%error, "leaves were not put before the members; trying again");
+        }
+        if let Err(error) = self.checkpoint().await {
+            tracing::warn!(%error, "the site's checkpoint was not put before the members; trying again");
+        }
+        if let Err(error) = self.look_for_witnesses().await {
+            tracing::warn!(%error, "no proof yet that the site's checkpoint is witnessed");
+        }
+        for place in 0..self.informants.len() {
+            if let Err(error) = self.ask_for_evidence(place).await {
+                tracing::debug!(%error, "a member's server was not asked for evidence");
+            }
+        }
+    }
+
+    /// Puts leaves forward, in order, until the end of the log or the first that is not taken.
+    async fn put_forward(&mut self) -> Result<(), RoundError> {
+        loop {
+            let next = self.number(NEXT)?;
+            let snapshot = self.store.log().snapshot()?;
+            let end = snapshot.size().min(next + LOOKED_AT);
+            if next == end {
+                return Ok(());
+            }
+            let mut entries = Vec::new();
+            for index in next..end {
+                let leaf = snapshot.leaf(index)?;
+                let kind = LeafKind::from_byte(leaf[1]);
+                if kind.is_some_and(|kind| PUT_FORWARD.contains(&kind)) {
+                    entries.push(self.commitment(index, leaf)?);
+                }
+            }
+            for batch in entries.chunks(UNDER_WAY) {
+                let submitted = batch.iter().map(|entry| self.submit(entry, Level::Sequenced));
+                for placed in futures_util::future::join_all(submitted).await {
+                    placed?;
+                    self.count("commitment");
+                }
+            }
+            self.remember(NEXT, end)?;
+        }
+    }
+
+    async fn checkpoint(&mut self) -> Result<(), RoundError> {
+        let snapshot = self.store.log().snapshot()?;
+        let size = snapshot.size();
+        self.instruments.behind.record(size.saturating_sub(self.number(WITNESSED)?) as f64, &[]);
+        let sent = self.waiting.back().map_or(self.number(WITNESSED)?, |waiting| waiting.size);
+        if size <= sent || self.waiting.len() >= MAX_WAITING {
+            return Ok(());
+        }
+        // What it has of this site it says itself: an answer may have been lost, or a backup put back.
+        let known = self.known().await?;
+        if let Some((client, at)) = &known
+            && at.size > sent
+        {
+            let entry = client.entry(at.index).await?;
+            entry.verify(self.store.log().identity().vkey())?;
+            self.sequenced(at.size, at.index, entry)?;
+            return Ok(());
+        }
+        let known = known.map_or(0, |(_, at)| at.size);
+        let body = SiteCheckpointBody {
+            checkpoint: snapshot.checkpoint()?.note().to_owned(),
+            proof: snapshot.consistency(known)?.into_iter().map(Hex).collect(),
+            devices: BTreeMap::new(),
+        };
+        let identity = self.store.log().identity();
+        let entry = Entry::sign(EntryKind::SiteCheckpoint, &self.origin, &body, &[identity])?;
+        let index = self.submit(&entry, Level::Witnessed).await?;
+        self.count("site-checkpoint");
+        self.sequenced(size, index, entry)?;
+        Ok(())
+    }
+
+    fn sequenced(&mut self, size: u64, index: u64, entry: Entry) -> Result<(), redb::Error> {
+        self.remember(SEQUENCED, size)?;
+        if self.release_at == KeepUntil::Sequenced {
+            self.gate.release(size);
+        }
+        self.waiting.push_back(Waiting { size, index, entry });
+        Ok(())
+    }
+
+    /// Checks whether the newest checkpoints that wait are witnessed. What one covers, the earlier ones do.
+    async fn look_for_witnesses(&mut self) -> Result<(), RoundError> {
+        for place in (0..self.waiting.len()).rev() {
+            let Waiting { size, index, .. } = self.waiting[place];
+            let Some(text) = self.proof(index).await? else { continue };
+            let proof = PlainProof::parse(&text).map_err(|_| RoundError::Proof)?;
+            let cosigned =
+                self.policy.check(proof.checkpoint.as_bytes()).map_err(|_| RoundError::Proof)?;
+            let entry = self.waiting[place].entry.as_bytes();
+            if !included(&proof.path, cosigned.size, cosigned.root, index, entry) {
+                return Err(RoundError::Proof);
+            }
+            self.remember(WITNESSED, size)?;
+            self.waiting.drain(..=place);
+            if self.release_at == KeepUntil::Witnessed {
+                self.gate.release(size);
+            }
+            return Ok(());
+        }
+        Ok(())
+    }
+
+    /// What the consortium log has of this site's log, and who says so.
+    async fn known(&self) -> Result<Option<(Client, SiteAt)>, RoundError> {
+        let origin = self.store.log().identity().origin();
+        let mut last = None;
+        for client in &self.clients {
+            match client.site(origin).await {
+                Ok(site) => return Ok(site.map(|at| (client.clone(), at))),
+                Err(error) => last = Some(error),
+            }
+        }
+        last.map_or(Ok(None), |error| Err(error.into()))
+    }
+
+    async fn proof(&self, index: u64) -> Result<Option<String>, RoundError> {
+        let mut last = None;
+        for client in &self.clients {
+            match client.proof(index).await {
+                Ok(text) => return Ok(Some(text)),
+                Err(FetchError::Absent(_)) => last = None,
+                Err(error) => last = Some(error),
+            }
+        }
+        last.map_or(Ok(None), |error| Err(error.into()))
+    }
+
+    async fn ask_for_evidence(&mut self, place: usize) -> Result<(), RoundError> {
+        let client = self.informants[place].clone();
+        let cursor = format!("evidence {}", client.url());
+        let (next, found) = client.evidence(self.number(&cursor)?).await?;
+        if found.is_empty() {
+            return Ok(());
+        }
+        let mut records = Vec::new();
+        for evidence in found {
+            if evidence.log() == self.policy.logs()[0].key.as_str()
+                && self.store.log().find(&evidence.id())?.is_empty()
+            {
+                records.push(record(&evidence)?);
+            }
+        }
+        self.instruments.evidence.add(records.len() as u64, &[]);
+        for kind in &records {
+            tracing::error!(kind = %kind.kind, "evidence of an attempt on the consortium log; it is in the site log");
+        }
+        let store = Arc::clone(&self.store);
+        // It waits for the committer's transaction to end.
+        tokio::task::spawn_blocking(move || store.note(&records, &cursor, next))
+            .await
+            .map_err(|_| RoundError::Stopped)??;
+        Ok(())
+    }
+
+    fn commitment(&self, index: u64, leaf: [u8; LEAF_BYTES]) -> Result<Entry, RoundError> {
+        let identity = self.store.log().identity();
+        let body = CommitmentBody { site: identity.origin().to_owned(), index, leaf: Hex(leaf) };
+        Ok(Entry::sign(EntryKind::Commitment, &self.origin, &body, &[identity])?)
+    }
+
+    /// Submits to the first node that takes it.
+    async fn submit(&self, entry: &Entry, level: Level) -> Result<u64, RoundError> {
+        let mut last = SubmitError::NotNow("no url is configured".to_owned());
+        for client in &self.clients {
+            match client.submit(entry, level, PATIENCE).await {
+                Ok(placed) => return Ok(placed.index),
+                Err(error @ SubmitError::Refused(_)) => return Err(error.into()),
+                Err(error) => last = error,
+            }
+        }
+        Err(last.into())
+    }
+
+    fn count(&self, kind: &'static str) {
+        self.instruments.entries.add(1, &[KeyValue::new(names::label::KIND, kind)]);
+    }
+
+    fn number(&self, key: &str) -> Result<u64, redb::Error> {
+        let table = self.store.database().begin_read()?.open_table(TABLE)?;
+        Ok(table.get(key)?.map_or(0, |row| row.value()))
+    }
+
+    fn remember(&self, key: &str, number: u64) -> Result<(), redb::Error> {
+        let tx = self.store.database().begin_write()?;
+        set(&tx, key, number)?;
+        tx.commit()?;
+        Ok(())
+    }
+}
+
+/// Writes a row of the table.
+pub(crate) fn set(tx: &WriteTransaction, key: &str, number: u64) -> Result<(), redb::Error> {
+    tx.open_table(TABLE)?.insert(key, number)?;
+    Ok(())
+}
+
+/// How far the site log has come: put forward, sequenced, witnessed.
+pub(crate) fn levels(store: &Store) -> Result<[u64; 3], redb::Error> {
+    let table = store.database().begin_read()?.open_table(TABLE)?;
+    let number =
+        |key| -> Result<u64, redb::Error> { Ok(table.get(key)?.map_or(0, |row| row.value())) };
+    Ok([number(NEXT)?, number(SEQUENCED)?, number(WITNESSED)?])
+}
+
+/// Evidence as a leaf of the site log.
+fn record(evidence: &Evidence) -> Result<Record, RoundError> {
+    let mut key = [0; 32];
+    getrandom::fill(&mut key).map_err(RoundError::Random)?;
+    let body = evidence.to_text().into_bytes();
+    Ok(Record { kind: LeafKind::Evidence, name: evidence.id(), key, body })
+}
+
+/// Why a step of a round was not done.
+#[derive(Debug, thiserror::Error)]
+enum RoundError {
+    #[error("the fog's database: {0}")]
+    Database(#[from] redb::Error),
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error(transparent)]
+    Commit(#[from] crate::store::CommitError),
+    #[error(transparent)]
+    Entry(#[from] EntryError),
+    #[error(transparent)]
+    Submit(#[from] SubmitError),
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    #[error(
+        "the log's proof does not hold under the pinned policy: do not trust it, and ask its members"
+    )]
+    Proof,
+    #[error("the system gives no random bytes: {0}")]
+    Random(getrandom::Error),
+    #[error("the node is stopping")]
+    Stopped,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn position(keep_from: u64) -> Position {
+        Position { incarnation: [1; 16], durable_through: keep_from + 9, keep_from }
+    }
+
+    #[test]
+    fn an_edge_keeps_until_what_came_of_it_has_the_level() {
+        let edge: EdgeId = "edge-1".parse().unwrap();
+        let at = |n| vec![(edge.clone(), position(n))];
+        let mut held = Held::new(5, at(10));
+        assert_eq!(held.keep_from(&edge, &position(10)), 0);
+        held.hold(8, &at(20));
+        held.hold(9, &at(30));
+        assert!(held.release(4).is_empty());
+        assert_eq!(held.release(8), [edge.clone(), edge.clone()]);
+        assert_eq!(held.keep_from(&edge, &position(30)), 20);
+        // A new spool is none of which something was released.
+        let other = Position { incarnation: [2; 16], ..position(30) };
+        assert_eq!(held.keep_from(&edge, &other), 0);
+        assert_eq!(held.release(9), std::slice::from_ref(&edge));
+        assert_eq!(held.keep_from(&edge, &position(30)), 30);
+    }
+
+    #[test]
+    fn what_waits_is_bounded_and_nothing_is_released_early() {
+        let edges: Vec<EdgeId> = (0..3).map(|n| format!("edge-{n}").parse().unwrap()).collect();
+        let mut held = Held::new(0, Vec::new());
+        for n in 1..=3_000_u64 {
+            held.hold(n, &[(edges[n as usize % 3].clone(), position(n))]);
+            assert!(held.waiting.len() <= MAX_HELD);
+        }
+        held.release(1_000);
+        assert!(held.keep_from(&edges[1], &position(3_000)) <= 1_000);
+        held.release(3_000);
+        for (n, edge) in edges.iter().enumerate() {
+            assert_eq!(held.keep_from(edge, &position(0)) % 3, n as u64);
+            assert!(held.keep_from(edge, &position(0)) >= 2_998);
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Erasing patients from a fog that is stopped.
+//!
+//! Their data keys are destroyed, which the log says in a leaf each; see `haar-ledger`. Their courses, open
+//! alarms, parameters and the hashes of their windows' inputs go in the same transaction.
+//!
+//! # Not erased
+//! What edges have in their spools, what was sent to others, backups, records from before they were
+//! sealed. Pages of the database that were freed are overwritten only when they are used again: until then
+//! the rows of this crate that were removed (not the log's, which are sealed) can be found in the file.
+
+use crate::store::{DATABASE_FILE, RECORDS_KEY_FILE, Store, StoreEraseError, StoreError};
+use haar_ledger::{Erased, Identity, IdentityError};
+use haar_schema::Subject;
+use std::path::PathBuf;
+
+/// Whose data directory, and its keys.
+#[derive(Clone, Debug)]
+pub struct Erasure {
+    /// The fog's data directory.
+    pub data_dir: PathBuf,
+    /// The log's signing key; `None`: `log.key` in the data directory.
+    pub log_key: Option<PathBuf>,
+    /// The records key; `None`: `records.key` in the data directory.
+    pub records_key: Option<PathBuf>,
+}
+
+/// Why nobody was erased, or not surely.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ErasureError {
+    /// There is no fog's database.
+    #[error("{path} is not there; give the data_dir of the fog's configuration", path = .0.display())]
+    NoDatabase(PathBuf),
+    /// The log's key.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The database does not open; most likely the fog runs.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// See there.
+    #[error(transparent)]
+    Erase(#[from] StoreEraseError),
+}
+
+impl Erasure {
+    /// Erases these patients, all or none.
+    ///
+    /// # Errors
+    /// If the fog runs, a key is missing, or one of them is unknown. What is not certain is said to be so.
+    pub fn run(&self, subjects: &[Subject]) -> Result<Vec<Erased>, ErasureError> {
+        let database = self.data_dir.join(DATABASE_FILE);
+        if !database.exists() {
+            return Err(ErasureError::NoDatabase(database));
+        }
+        let beside =
+            |file: &Option<PathBuf>, name| file.clone().unwrap_or_else(|| self.data_dir.join(name));
+        let identity = Identity::load(&beside(&self.log_key, "log.key"))?;
+        let records_key = beside(&self.records_key, RECORDS_KEY_FILE);
+        let store = Store::open_with(&self.data_dir, identity, records_key)?;
+        Ok(store.erase(subjects)?)
+    }
+}
