@@ -173,11 +173,25 @@ impl SignedStatement {
         patient.sign(&text).map_err(|_| StatementError::Malformed)
     }
 
-    /// Reads a statement and checks it against the keys that the consortium log has registered.
+    /// Reads a new statement and checks it against the keys that the consortium log has registered.
     ///
     /// # Errors
     /// If it is not one for this site that a key of the patient has signed which counts now.
     pub fn open(bytes: &[u8], site: &str, state: &State) -> Result<Self, StatementError> {
+        Self::open_at(bytes, site, state, state.next_index())
+    }
+
+    /// Reads a statement whose commitment has been put before the members at leaf `index`: what a key
+    /// signed before it was revoked goes on to hold.
+    ///
+    /// # Errors
+    /// If it is not one for this site that a key of the patient has signed which counted then.
+    pub fn open_at(
+        bytes: &[u8],
+        site: &str,
+        state: &State,
+        index: u64,
+    ) -> Result<Self, StatementError> {
         let malformed = || StatementError::Malformed;
         if bytes.len() > MAX_STATEMENT_BYTES {
             return Err(malformed());
@@ -208,7 +222,7 @@ impl SignedStatement {
         let signed = |key: &crate::VerifierKey| {
             note.verify(&VerifierList::new(vec![Box::new(key.verifier.clone())])).is_ok()
         };
-        let mut keys = keys.iter().filter(|key| key.role == Role::Patient && key.revoked.is_none());
+        let mut keys = keys.iter().filter(|key| key.role == Role::Patient && key.counts_at(index));
         if !keys.any(|key| signed(key.key.vkey())) {
             return Err(StatementError::Signature);
         }

@@ -98,6 +98,13 @@ fn the_bundle_is_sound_and_must_be_the_agreed_one() {
     assert!(text.contains(&format!("context.viewAge > {MAX_VIEW_AGE_S} ")));
 }
 
+/// Who changes a policy changes what all sites must agree on; it must not happen by accident.
+#[test]
+fn the_bundle_is_the_one_that_was_agreed_on() {
+    expect_test::expect!["72542be225336be9b3779055c01495757c5a0a8419b6e1da444b99f66be0568d"]
+        .assert_eq(&bundle_hash().to_string());
+}
+
 /// Who may read: name, purpose, scope, and the policies that allow it; none where it is denied.
 #[test]
 fn access_is_as_the_patient_has_allowed() {
@@ -293,8 +300,11 @@ fn only_the_patient_signs() {
     let stolen = SignedStatement::sign(&statement, SITE, &stolen).unwrap();
     assert_eq!(open(&stolen, SITE, &consortium), Err(StatementError::Signature));
     let revoke = KeyBody::Revoke { key: patient.vkey().into() };
+    let before = consortium.state.next_index();
     consortium.say("a", EntryKind::Key, &revoke).unwrap();
     assert_eq!(open(&note, SITE, &consortium), Err(StatementError::Signature));
+    let then = |index| SignedStatement::open_at(&note, SITE, &consortium.state, index).is_ok();
+    assert!(then(before - 1) && !then(before + 1), "it was committed to before, or after");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use crate::leaf::{LEAF_BYTES, LEAF_VERSION};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 /// The most hand-overs of one item.
 pub const MAX_HAND_OVERS: usize = 256;
@@ -153,11 +154,11 @@ impl Chain {
 /// All items, by their names.
 #[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(transparent)]
-pub(crate) struct Items(BTreeMap<Digest, Chain>);
+pub(crate) struct Items(BTreeMap<Digest, Arc<Chain>>);
 
 impl Items {
     pub(crate) fn get(&self, item: &Digest) -> Option<&Chain> {
-        self.0.get(item)
+        self.0.get(item).map(Arc::as_ref)
     }
 
     /// Whether the step may be taken by these hands; `entry` is the entry's id.
@@ -167,7 +168,7 @@ impl Items {
         entry: EntryId,
         by: Hands<'_>,
     ) -> Result<(), Refused> {
-        let Some(chain) = self.0.get(&body.item) else {
+        let Some(chain) = self.get(&body.item) else {
             return match (&body.step, by) {
                 (Step::Issue { .. }, Hands::One(_)) if self.0.len() < MAX_ITEMS => Ok(()),
                 (Step::Issue { .. }, Hands::One(_)) => Err(Refused::Full),
@@ -221,10 +222,11 @@ impl Items {
         if let Step::Issue { what } = body.step {
             let Ok(holder) = signer.parse() else { return };
             let handed = vec![Handed { holder, index, entry }];
-            self.0.insert(body.item, Chain { what, handed, excursions: Vec::new(), ended: None });
+            let chain = Chain { what, handed, excursions: Vec::new(), ended: None };
+            self.0.insert(body.item, Arc::new(chain));
             return;
         }
-        let Some(chain) = self.0.get_mut(&body.item) else { return };
+        let Some(chain) = self.0.get_mut(&body.item).map(Arc::make_mut) else { return };
         match &body.step {
             Step::Issue { .. } => {}
             Step::HandOver { to, .. } => {
@@ -241,7 +243,7 @@ impl Items {
 
     /// The same items in the log that follows.
     pub(crate) fn carry_over(&mut self) {
-        for chain in self.0.values_mut() {
+        for chain in self.0.values_mut().map(Arc::make_mut) {
             chain.handed.iter_mut().for_each(|handed| handed.index = 0);
             chain.excursions.iter_mut().for_each(|excursion| excursion.index = 0);
             chain.ended = chain.ended.map(|(_, how)| (0, how));

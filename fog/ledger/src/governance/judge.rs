@@ -121,7 +121,7 @@ impl State {
         let vkey = std::slice::from_ref(site.key.vkey());
         let checkpoint = SignedCheckpoint::open(body.checkpoint.as_bytes(), vkey)?;
         let fresh = SiteHead::default();
-        let head = self.sites.get(site.key.name()).unwrap_or(&fresh);
+        let head = self.site(site.key.name()).unwrap_or(&fresh);
         head.admits(&checkpoint, &body.proof)?;
         if body.devices.len() > MAX_DEVICE_TALLIES {
             return Err(Refused::Full);
@@ -144,7 +144,7 @@ impl State {
         if site.key.name() != body.site {
             return Err(not_allowed(entry));
         }
-        if let Some(head) = self.sites.get(&body.site) {
+        if let Some(head) = self.site(&body.site) {
             head.admits_leaf(body.index, &body.leaf)?;
         } else {
             SiteHead::default().admits_leaf(body.index, &body.leaf)?;
@@ -200,8 +200,7 @@ impl State {
         if proposal.version != self.version {
             return Err(Refused::Version { expected: self.version, found: proposal.version });
         }
-        if proposal.reason.len() > MAX_REASON_BYTES
-            || !(1..=MAX_EXPIRY_LEAVES).contains(&proposal.expires_after)
+        if !is_plain(&proposal.reason) || !(1..=MAX_EXPIRY_LEAVES).contains(&proposal.expires_after)
         {
             return Err(Refused::ProposalLimits);
         }
@@ -327,8 +326,10 @@ impl State {
 
 impl Rules {
     pub(super) fn of(genesis: &Genesis) -> Result<Self, Refused> {
-        if !(1..=MAX_REASON_BYTES).contains(&genesis.consortium.len()) {
-            return Err(Refused::GenesisBody("the consortium's name is empty or too long"));
+        if genesis.consortium.is_empty() || !is_plain(&genesis.consortium) {
+            return Err(Refused::GenesisBody(
+                "the consortium's name is empty, too long or not plain",
+            ));
         }
         let named = genesis.members.iter().map(|member| (member.name.clone(), member.clone()));
         let members: BTreeMap<_, _> = named.collect();
@@ -443,6 +444,11 @@ impl Rules {
 enum Unsound {
     Members(&'static str),
     Quorum(super::quorum::QuorumError),
+}
+
+/// Words that can be shown to people as they are.
+fn is_plain(text: &str) -> bool {
+    text.len() <= MAX_REASON_BYTES && !text.chars().any(char::is_control)
 }
 
 /// The size that a checkpoint with whatever cosignatures says, if it is signed by `log`.

@@ -18,6 +18,7 @@ use crate::leaf::{LEAF_BYTES, LeafKind};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write as _};
+use std::sync::Arc;
 
 /// How many proposals a member may make until one is applied.
 pub const MAX_PROPOSALS_PER_MEMBER: usize = 64;
@@ -40,7 +41,8 @@ pub struct State {
     pub(super) version: u64,
     pub(super) ended: Option<Operator>,
     pub(super) keys: Register,
-    pub(super) sites: BTreeMap<String, SiteHead>,
+    /// Shared, as keys and items are, so that who serves a state can copy it at every step.
+    pub(super) sites: BTreeMap<String, Arc<SiteHead>>,
     pub(super) devices: BTreeMap<String, DeviceHistory>,
     pub(super) items: Items,
     pub(super) open: BTreeMap<Digest, OpenProposal>,
@@ -182,7 +184,7 @@ impl State {
         next.keys = self.keys.clone();
         next.keys.carry_over();
         next.sites = self.sites.clone();
-        next.sites.values_mut().for_each(|site| site.index = 0);
+        next.sites.values_mut().for_each(|site| Arc::make_mut(site).index = 0);
         next.devices = self.devices.clone();
         next.items = self.items.clone();
         next.items.carry_over();
@@ -289,7 +291,7 @@ impl State {
 
     /// How far a site's log is known.
     pub fn site(&self, origin: &str) -> Option<&SiteHead> {
-        self.sites.get(origin)
+        self.sites.get(origin).map(Arc::as_ref)
     }
 
     /// How a device did, by the name of its key.
@@ -377,7 +379,8 @@ impl State {
         match effect {
             Effect::SiteCheckpoint { site, checkpoint, devices } => {
                 let size = checkpoint.size();
-                self.sites.entry(site.clone()).or_default().advance(&checkpoint, index);
+                let head = self.sites.entry(site.clone()).or_default();
+                Arc::make_mut(head).advance(&checkpoint, index);
                 for (name, tally) in devices {
                     self.devices.entry(name).or_default().add(&tally);
                 }
@@ -385,7 +388,7 @@ impl State {
             }
             Effect::Commitment(body) => {
                 let site = self.sites.entry(body.site.clone()).or_default();
-                site.add_leaf(body.index, body.leaf);
+                Arc::make_mut(site).add_leaf(body.index, body.leaf);
                 Applied::Commitment { site: body.site, index: body.index, leaf: body.leaf.0 }
             }
             Effect::Register(key) => {
