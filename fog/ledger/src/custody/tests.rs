@@ -1,5 +1,7 @@
 //! Items on their way, and what is refused and flagged.
 
+mod property;
+
 use super::*;
 use crate::governance::tests::{Consortium, LOG, identity, member};
 use crate::governance::{Applied, Digest, Hex, Refused, Role};
