@@ -216,6 +216,17 @@ impl State {
         }
     }
 
+    /// Takes `entry` as the next leaf if it applies: what an operator does, at the price of one check.
+    ///
+    /// # Errors
+    /// If it does not apply; then nothing has changed, and it is not a leaf.
+    pub fn append(&mut self, entry: &Entry) -> Result<Applied, Refused> {
+        let index = self.next_index;
+        let effect = self.judge(index, entry)?;
+        self.step(index)?;
+        Ok(self.make(index, effect))
+    }
+
     /// Whether `entry` would apply as the next: what an operator asks before it appends.
     ///
     /// # Errors

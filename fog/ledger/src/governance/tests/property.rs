@@ -97,13 +97,15 @@ proptest! {
         for entry in order {
             let leaf: &Vec<u8> = entry.get(&pool);
             let entry = Entry::parse(leaf).unwrap();
-            let index = state.next_index();
+            let (index, mut appended) = (state.next_index(), state.clone());
             let asked = state.may_append(&entry);
+            let done = appended.append(&entry);
+            prop_assert_eq!(done.clone().map(drop), asked.clone());
+            prop_assert_eq!(state.clone().apply(index, &entry), done);
             if asked.is_ok() {
-                prop_assert!(state.apply(index, &entry).is_ok());
-            } else {
-                prop_assert_eq!(state.clone().apply(index, &entry).map(drop), asked);
+                state.apply(index, &entry).unwrap();
             }
+            prop_assert!(appended == state, "what is refused is no leaf, what applies is the same");
         }
     }
 }
