@@ -35,7 +35,7 @@ mod refused;
 mod sites;
 mod state;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use bodies::{
     Ballot, Change, ChangeKind, Genesis, MAX_COSIGNERS, MAX_EXPIRY_LEAVES, MAX_MEMBERS, Member,

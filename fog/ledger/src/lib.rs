@@ -13,8 +13,10 @@
 mod base64;
 mod checkpoint;
 pub mod client;
+pub mod consent;
 pub mod consortium;
 mod cosignature;
+pub mod custody;
 mod entry;
 mod entry_proof;
 pub mod evidence;

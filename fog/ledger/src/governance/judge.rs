@@ -14,6 +14,7 @@ use super::refused::Refused;
 use super::sites::{CommitmentBody, DeviceTally, MAX_DEVICE_TALLIES, SiteCheckpointBody, SiteHead};
 use super::state::{MAX_PROPOSALS_PER_MEMBER, Rules, State};
 use crate::checkpoint::SignedCheckpoint;
+use crate::custody::{CustodyBody, Hands};
 use crate::entry::{Entry, EntryError, EntryId, EntryKind};
 use signed_note::{Note, VerifierList};
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,6 +39,11 @@ pub(super) enum Effect {
         id: Digest,
         by: MemberName,
         vote: Vote,
+    },
+    Custody {
+        id: EntryId,
+        by: String,
+        body: CustodyBody,
     },
     Remember(EntryId),
 }
@@ -79,7 +85,7 @@ impl State {
             EntryKind::Ballot => self.ballot(index, entry),
             EntryKind::Evidence => self.remember(entry, &[Role::Fog, Role::Edge]),
             EntryKind::Reidentification => self.remember(entry, &[Role::Custodian]),
-            EntryKind::Custody => Err(not_allowed(entry)),
+            EntryKind::Custody => self.custody(entry),
         }
     }
 
@@ -115,7 +121,7 @@ impl State {
         let vkey = std::slice::from_ref(site.key.vkey());
         let checkpoint = SignedCheckpoint::open(body.checkpoint.as_bytes(), vkey)?;
         let fresh = SiteHead::default();
-        let head = self.sites.get(site.key.name()).unwrap_or(&fresh);
+        let head = self.site(site.key.name()).unwrap_or(&fresh);
         head.admits(&checkpoint, &body.proof)?;
         if body.devices.len() > MAX_DEVICE_TALLIES {
             return Err(Refused::Full);
@@ -138,7 +144,7 @@ impl State {
         if site.key.name() != body.site {
             return Err(not_allowed(entry));
         }
-        if let Some(head) = self.sites.get(&body.site) {
+        if let Some(head) = self.site(&body.site) {
             head.admits_leaf(body.index, &body.leaf)?;
         } else {
             SiteHead::default().admits_leaf(body.index, &body.leaf)?;
@@ -194,8 +200,7 @@ impl State {
         if proposal.version != self.version {
             return Err(Refused::Version { expected: self.version, found: proposal.version });
         }
-        if proposal.reason.len() > MAX_REASON_BYTES
-            || !(1..=MAX_EXPIRY_LEAVES).contains(&proposal.expires_after)
+        if !is_plain(&proposal.reason) || !(1..=MAX_EXPIRY_LEAVES).contains(&proposal.expires_after)
         {
             return Err(Refused::ProposalLimits);
         }
@@ -230,6 +235,22 @@ impl State {
             () if other.contains(&by) => Err(Refused::Voted),
             () => Ok(Effect::Vote { id, by, vote: ballot.vote }),
         }
+    }
+
+    fn custody(&self, entry: &Entry) -> Result<Effect, Refused> {
+        let body: CustodyBody = entry.body()?;
+        let hands = match self.signers(entry, None)?[..] {
+            [Signer::Member(one)] => Hands::One(&one.name),
+            [Signer::Member(giver), Signer::Member(receiver)] => {
+                Hands::Two(&giver.name, &receiver.name)
+            }
+            [Signer::Key(key)] if key.role == Role::Fog => Hands::Fog(key.key.name(), &key.member),
+            [Signer::Key(_)] => return Err(not_allowed(entry)),
+            _ => return Err(Refused::Signers(entry.kind())),
+        };
+        self.items.admits(&body, entry.id(), hands)?;
+        let by = entry.signers().first().cloned().unwrap_or_default();
+        Ok(Effect::Custody { id: entry.id(), by, body })
     }
 
     /// An entry whose object is other modules' concern: signed by one member or one key of these roles.
@@ -305,8 +326,10 @@ impl State {
 
 impl Rules {
     pub(super) fn of(genesis: &Genesis) -> Result<Self, Refused> {
-        if !(1..=MAX_REASON_BYTES).contains(&genesis.consortium.len()) {
-            return Err(Refused::GenesisBody("the consortium's name is empty or too long"));
+        if genesis.consortium.is_empty() || !is_plain(&genesis.consortium) {
+            return Err(Refused::GenesisBody(
+                "the consortium's name is empty, too long or not plain",
+            ));
         }
         let named = genesis.members.iter().map(|member| (member.name.clone(), member.clone()));
         let members: BTreeMap<_, _> = named.collect();
@@ -421,6 +444,11 @@ impl Rules {
 enum Unsound {
     Members(&'static str),
     Quorum(super::quorum::QuorumError),
+}
+
+/// Words that can be shown to people as they are.
+fn is_plain(text: &str) -> bool {
+    text.len() <= MAX_REASON_BYTES && !text.chars().any(char::is_control)
 }
 
 /// The size that a checkpoint with whatever cosignatures says, if it is signed by `log`.

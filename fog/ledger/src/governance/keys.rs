@@ -18,6 +18,7 @@ use super::refused::Refused;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 /// The most keys that one name may have had.
 pub const MAX_KEYS_PER_NAME: usize = 64;
@@ -131,11 +132,11 @@ impl fmt::Display for Role {
 /// All keys that ever were, by name, in the order in which they came.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(transparent)]
-pub(crate) struct Register(BTreeMap<String, Vec<RegisteredKey>>);
+pub(crate) struct Register(BTreeMap<String, Arc<Vec<RegisteredKey>>>);
 
 impl Register {
     pub(crate) fn named(&self, name: &str) -> &[RegisteredKey] {
-        self.0.get(name).map_or(&[], Vec::as_slice)
+        self.0.get(name).map_or(&[], |keys| keys.as_slice())
     }
 
     pub(crate) fn find(&self, key: &StatementKey) -> Option<&RegisteredKey> {
@@ -143,7 +144,7 @@ impl Register {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &RegisteredKey> {
-        self.0.values().flatten()
+        self.0.values().flat_map(|keys| keys.iter())
     }
 
     /// Whether `key` may be added under `member`.
@@ -170,25 +171,31 @@ impl Register {
     }
 
     pub(crate) fn add(&mut self, key: RegisteredKey) {
-        self.0.entry(key.key.name().to_owned()).or_default().push(key);
+        Arc::make_mut(self.0.entry(key.key.name().to_owned()).or_default()).push(key);
     }
 
     pub(crate) fn revoke(&mut self, key: &StatementKey, index: u64) {
-        let named = self.0.get_mut(key.name()).into_iter().flatten();
+        let named = self.0.get_mut(key.name()).map(Arc::make_mut).into_iter().flatten();
         for known in named.filter(|known| known.key == *key) {
             known.revoked.get_or_insert(index);
         }
     }
 
     pub(crate) fn revoke_all(&mut self, member: &MemberName, index: u64) {
-        for known in self.0.values_mut().flatten().filter(|known| known.member == *member) {
-            known.revoked.get_or_insert(index);
+        // All keys of one name stand under one member.
+        let theirs = |keys: &&mut Arc<Vec<RegisteredKey>>| {
+            keys.first().is_some_and(|first| first.member == *member)
+        };
+        for keys in self.0.values_mut().filter(theirs) {
+            for key in Arc::make_mut(keys) {
+                key.revoked.get_or_insert(index);
+            }
         }
     }
 
     /// The same keys in the log that follows: all that happened, happened before its first leaf.
     pub(crate) fn carry_over(&mut self) {
-        for known in self.0.values_mut().flatten() {
+        for known in self.0.values_mut().flat_map(Arc::make_mut) {
             known.registered = 0;
             known.revoked = known.revoked.map(|_| 0);
         }

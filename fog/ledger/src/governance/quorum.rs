@@ -399,4 +399,32 @@ mod tests {
         }
         assert!(passed > 5, "{passed}");
     }
+
+    /// The exported policy, read by the one who verifies, says of every set of members what is said here.
+    #[test]
+    fn the_exported_policy_means_the_same() {
+        let members = members(&[("a", 1), ("b", 2), ("c", 1), ("d", 1), ("e", 3)]);
+        let inner = Part::Group(group("x", 3, vec![part("a"), part("b"), part("c")]));
+        let nested = group("top", 4, vec![inner, part("d"), part("e")]);
+        for quorum in [Quorum::TwoThirds, Quorum::AtLeast(5), Quorum::All, Quorum::Groups(nested)] {
+            quorum.check(&members).unwrap();
+            let mut text = String::new();
+            for member in members.values() {
+                for (name, key) in witness_names(member).iter().zip(&member.cosigners) {
+                    let _ = writeln!(text, "witness {name} {key} {}", member.url);
+                }
+            }
+            let policy: crate::Policy = (text + &quorum.to_policy(&members)).parse().unwrap();
+            for set in 0u32..32 {
+                let has = |name: &str| {
+                    let name = name.split('/').next().unwrap();
+                    set >> members.keys().position(|member| member.as_str() == name).unwrap() & 1
+                        == 1
+                };
+                let exported = policy.is_quorum(|place| has(&policy.witnesses()[place].name));
+                let here = quorum.reached(&members, &|name: &MemberName| has(name.as_str()));
+                assert_eq!(exported, here, "{quorum:?} by {set:05b}");
+            }
+        }
+    }
 }

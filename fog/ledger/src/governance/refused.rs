@@ -136,8 +136,25 @@ pub enum Refused {
     #[error("the site has put another leaf at this index before")]
     CommitmentFork,
     /// Too far behind.
-    #[error("the commitment is older than what is remembered of the site")]
+    #[error("the commitment or checkpoint is older than what is remembered of the site")]
     TooOld,
+    /// An item is issued that is there already.
+    #[error("the item has been issued before: its serial number appears twice")]
+    SerialTwice,
+    /// No such item.
+    #[error("no such item was ever issued")]
+    NoItem,
+    /// Not by the holder, or not after the last step.
+    #[error("the step is off the item's chain: not by its holder, or not after its last step")]
+    OffChain,
+    /// The chain has ended.
+    #[error("the item's chain has ended")]
+    ItemEnded,
+    /// Not signed by those whom the step concerns.
+    #[error(
+        "the step must be signed by its holder, a hand-over by giver and receiver, an excursion by a fog"
+    )]
+    Hands,
 }
 
 impl Refused {
@@ -146,7 +163,15 @@ impl Refused {
     /// The rest can be a mistake or a repetition. A checkpoint that is not shown to contain the one
     /// before may come from a site that did not know its last entry was taken.
     pub fn is_evidence(&self) -> bool {
-        matches!(self, Self::SiteRollback | Self::SiteFork | Self::CommitmentFork | Self::Voted)
+        matches!(
+            self,
+            Self::SiteRollback
+                | Self::SiteFork
+                | Self::CommitmentFork
+                | Self::Voted
+                | Self::SerialTwice
+                | Self::OffChain
+        )
     }
 }
 

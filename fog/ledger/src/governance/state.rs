@@ -12,11 +12,13 @@ use super::names::{Digest, Hex, MemberName, StatementKey};
 use super::quorum::{Members, Quorums, witness_names};
 use super::refused::{Refused, RestoreError};
 use super::sites::{DeviceHistory, SiteHead};
+use crate::custody::{Chain, Items};
 use crate::entry::{Entry, EntryId};
 use crate::leaf::{LEAF_BYTES, LeafKind};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write as _};
+use std::sync::Arc;
 
 /// How many proposals a member may make until one is applied.
 pub const MAX_PROPOSALS_PER_MEMBER: usize = 64;
@@ -39,8 +41,10 @@ pub struct State {
     pub(super) version: u64,
     pub(super) ended: Option<Operator>,
     pub(super) keys: Register,
-    pub(super) sites: BTreeMap<String, SiteHead>,
+    /// Shared, as keys and items are, so that who serves a state can copy it at every step.
+    pub(super) sites: BTreeMap<String, Arc<SiteHead>>,
     pub(super) devices: BTreeMap<String, DeviceHistory>,
+    pub(super) items: Items,
     pub(super) open: BTreeMap<Digest, OpenProposal>,
     pub(super) resolved: BTreeMap<Digest, Resolved>,
     pub(super) remembered: BTreeMap<Digest, u64>,
@@ -138,6 +142,8 @@ pub enum Applied {
         /// How that resolved it, if it did.
         resolution: Option<Resolution>,
     },
+    /// Something happened to this item.
+    Custody(Digest),
     /// Evidence, or that a pseudonym was asked to be opened: remembered, nothing else.
     Remembered,
 }
@@ -178,8 +184,10 @@ impl State {
         next.keys = self.keys.clone();
         next.keys.carry_over();
         next.sites = self.sites.clone();
-        next.sites.values_mut().for_each(|site| site.index = 0);
+        next.sites.values_mut().for_each(|site| Arc::make_mut(site).index = 0);
         next.devices = self.devices.clone();
+        next.items = self.items.clone();
+        next.items.carry_over();
         Ok(next)
     }
 
@@ -206,6 +214,17 @@ impl State {
                 Err(error.into())
             }
         }
+    }
+
+    /// Takes `entry` as the next leaf if it applies: what an operator does, at the price of one check.
+    ///
+    /// # Errors
+    /// If it does not apply; then nothing has changed, and it is not a leaf.
+    pub fn append(&mut self, entry: &Entry) -> Result<Applied, Refused> {
+        let index = self.next_index;
+        let effect = self.judge(index, entry)?;
+        self.step(index)?;
+        Ok(self.make(index, effect))
     }
 
     /// Whether `entry` would apply as the next: what an operator asks before it appends.
@@ -283,12 +302,17 @@ impl State {
 
     /// How far a site's log is known.
     pub fn site(&self, origin: &str) -> Option<&SiteHead> {
-        self.sites.get(origin)
+        self.sites.get(origin).map(Arc::as_ref)
     }
 
     /// How a device did, by the name of its key.
     pub fn device(&self, name: &str) -> Option<&DeviceHistory> {
         self.devices.get(name)
+    }
+
+    /// The way of a numbered item.
+    pub fn item(&self, item: &Digest) -> Option<&Chain> {
+        self.items.get(item)
     }
 
     /// What members are asked to vote on. One that expires with the next leaf is still there.
@@ -342,6 +366,7 @@ impl State {
             keys: Register::default(),
             sites: BTreeMap::new(),
             devices: BTreeMap::new(),
+            items: Items::default(),
             open: BTreeMap::new(),
             resolved: BTreeMap::new(),
             remembered: BTreeMap::new(),
@@ -365,7 +390,8 @@ impl State {
         match effect {
             Effect::SiteCheckpoint { site, checkpoint, devices } => {
                 let size = checkpoint.size();
-                self.sites.entry(site.clone()).or_default().advance(&checkpoint, index);
+                let head = self.sites.entry(site.clone()).or_default();
+                Arc::make_mut(head).advance(&checkpoint, index);
                 for (name, tally) in devices {
                     self.devices.entry(name).or_default().add(&tally);
                 }
@@ -373,7 +399,7 @@ impl State {
             }
             Effect::Commitment(body) => {
                 let site = self.sites.entry(body.site.clone()).or_default();
-                site.add_leaf(body.index, body.leaf);
+                Arc::make_mut(site).add_leaf(body.index, body.leaf);
                 Applied::Commitment { site: body.site, index: body.index, leaf: body.leaf.0 }
             }
             Effect::Register(key) => {
@@ -394,6 +420,10 @@ impl State {
             Effect::Vote { id, by, vote } => {
                 let resolution = self.count(index, id, by, vote);
                 Applied::Voted { proposal: id.0, resolution }
+            }
+            Effect::Custody { id, by, body } => {
+                self.items.take(&body, id, &by, index);
+                Applied::Custody(body.item)
             }
             Effect::Remember(id) => {
                 self.remembered.insert(Hex(id), index);

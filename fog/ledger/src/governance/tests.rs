@@ -305,6 +305,45 @@ fn a_change_that_cannot_be_is_not_opened() {
 }
 
 #[test]
+fn rules_that_name_members_go_with_them() {
+    let mut consortium = Consortium::new();
+    let part = |name: &str| Part::Member(name.parse().unwrap());
+    let group = |names: &[&str]| {
+        let of = names.iter().map(|name| part(name)).collect();
+        Quorum::Groups(Group { name: "three".parse().unwrap(), k: 2, of })
+    };
+    let rules = |names: &[&str]| Quorums { witness: group(names), ..Quorums::default() };
+    consortium.accept(Change::ChangeQuorum { quorums: Box::new(rules(&["a", "b", "d"])) });
+    let gone = |quorums| Change::RemoveMember { member: "d".parse().unwrap(), quorums };
+    let without =
+        Proposal { change: gone(None), version: 1, expires_after: 9, reason: "leaves".into() };
+    let no_member = Refused::Quorum(QuorumError::NoMember("d".parse().unwrap()));
+    assert_eq!(consortium.say("a", EntryKind::Proposal, &without), Err(no_member));
+    consortium.accept(gone(Some(Box::new(rules(&["a", "b", "c"])))));
+    assert!(consortium.state.policy_text(None).contains("group:three 2 a b c\n"));
+}
+
+#[test]
+fn words_are_plain() {
+    let mut consortium = Consortium::new();
+    for reason in ["a\u{1b}[2Jb".to_owned(), "x".repeat(513)] {
+        let proposal = Proposal { change: add("e"), version: 0, expires_after: 9, reason };
+        let refused = consortium.say("a", EntryKind::Proposal, &proposal);
+        assert_eq!(refused, Err(Refused::ProposalLimits));
+    }
+}
+
+/// Who changes the encoding changes what members compare; it must not happen by accident.
+#[test]
+fn the_digest_is_as_it_was() {
+    let mut consortium = Consortium::new();
+    consortium.register(&member("a", 1).1, "fog.a", Role::Fog).unwrap();
+    consortium.propose("a", add("e"), 9);
+    expect_test::expect!["b5b8d463767cce84c5eccb019ff6a24d0f8a5f91bae7ff5b5f93c43f306a6946"]
+        .assert_eq(&consortium.state.digest().to_string());
+}
+
+#[test]
 fn a_member_cannot_fill_the_state_with_proposals() {
     let mut consortium = Consortium::new();
     for _ in 0..MAX_PROPOSALS_PER_MEMBER {

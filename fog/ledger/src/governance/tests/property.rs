@@ -1,6 +1,7 @@
 //! Any sequence of leaves gives everybody one state.
 
 use super::*;
+use crate::custody::{CustodyBody, ItemKind, Step};
 use proptest::prelude::*;
 use proptest::sample::Index;
 
@@ -16,7 +17,11 @@ fn pool() -> Vec<Vec<u8>> {
             let _ = consortium.vote(who, id, vote);
         }
     }
-    consortium.accept(Change::RemoveMember { member: "d".parse().unwrap(), quorums: None });
+    let gone = Change::RemoveMember { member: "d".parse().unwrap(), quorums: None };
+    let gone = consortium.propose("a", gone, 10);
+    for who in ["a", "b", "c", "d"] {
+        let _ = consortium.vote(who, gone, Vote::Yes);
+    }
     let revoke = KeyBody::Revoke { key: fog.vkey().into() };
     let _ = consortium.say("a", EntryKind::Key, &revoke);
     let leaf = Hex([1; 34]);
@@ -26,6 +31,20 @@ fn pool() -> Vec<Vec<u8>> {
     }
     let _ = consortium.say("b", EntryKind::Evidence, &serde_json::json!({"what": 1}));
     let _ = consortium.say("b", EntryKind::Evidence, &serde_json::json!({"what": 1}));
+    let item = Digest::of(b"item");
+    let mut previous = None;
+    for holders in [&["a"][..], &["a", "b"], &["b", "c"], &["c", "a"]] {
+        let step = match previous {
+            None => Step::Issue { what: ItemKind::Sample },
+            Some(previous) => Step::HandOver { to: holders[1].parse().unwrap(), previous },
+        };
+        let keys: Vec<_> = holders.iter().map(|name| member(name, 1).1).collect();
+        let keys: Vec<_> = keys.iter().collect();
+        let body = CustodyBody { item, step };
+        let entry = Entry::sign(EntryKind::Custody, LOG, &body, &keys).unwrap();
+        previous = Some(Hex(entry.id()));
+        let _ = consortium.apply(entry);
+    }
     consortium.entries.iter().map(|entry| entry.as_bytes().to_vec()).collect()
 }
 
@@ -78,15 +97,28 @@ proptest! {
         for entry in order {
             let leaf: &Vec<u8> = entry.get(&pool);
             let entry = Entry::parse(leaf).unwrap();
-            let index = state.next_index();
+            let (index, mut appended) = (state.next_index(), state.clone());
             let asked = state.may_append(&entry);
+            let done = appended.append(&entry);
+            prop_assert_eq!(done.clone().map(drop), asked.clone());
+            prop_assert_eq!(state.clone().apply(index, &entry), done);
             if asked.is_ok() {
-                prop_assert!(state.apply(index, &entry).is_ok());
-            } else {
-                prop_assert_eq!(state.clone().apply(index, &entry).map(drop), asked);
+                state.apply(index, &entry).unwrap();
             }
+            prop_assert!(appended == state, "what is refused is no leaf, what applies is the same");
         }
     }
+}
+
+/// In the order in which it was written, everything in the pool happens.
+#[test]
+fn the_pool_is_of_all_sorts() {
+    let pool = pool();
+    let mut state = State::genesis(&Entry::parse(&pool[0]).unwrap()).unwrap();
+    let applied = |(n, leaf): (usize, &Vec<u8>)| state.apply_leaf(n as u64 + 1, leaf).is_ok();
+    let applied = pool[1..].iter().enumerate().map(applied).filter(|applied| *applied).count();
+    assert_eq!((applied, pool.len() - 1), (19, 27));
+    assert_eq!((state.version(), state.members().count()), (2, 4));
 }
 
 #[test]
