@@ -3,8 +3,12 @@
 //! [`Tiles`] keeps the log on one node. [`Sequencer`] appends to it: stage, hash again what was staged, sign,
 //! compare and swap, apply. [`Reader`] fetches from a node what a proof or a follower needs.
 
+#[cfg(test)]
+mod power_cuts;
 mod reader;
 mod sequencer;
+#[cfg(test)]
+mod store_faults;
 mod tiles;
 
 pub use reader::{Copy, CopyError, MAX_ADVANCE, ReadLogError, Reader};
