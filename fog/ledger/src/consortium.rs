@@ -4,6 +4,9 @@
 //! compare and swap, apply. [`Reader`] fetches from a node what a proof or a follower needs.
 
 #[cfg(test)]
+mod cluster;
+mod folder;
+#[cfg(test)]
 mod power_cuts;
 mod reader;
 mod sequencer;
@@ -11,6 +14,7 @@ mod sequencer;
 mod store_faults;
 mod tiles;
 
+pub use folder::{ExportError, FolderReport, fsck_folder};
 pub use reader::{Copy, CopyError, MAX_ADVANCE, ReadLogError, Reader};
 pub use sequencer::{MAX_APPEND_ENTRIES, SequenceError, Sequenced, Sequencer};
 pub use tiles::{ApplyError, MAX_ENTRIES_READ, Tiles, TilesError, included};
