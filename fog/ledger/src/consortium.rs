@@ -3,10 +3,18 @@
 //! [`Tiles`] keeps the log on one node. [`Sequencer`] appends to it: stage, hash again what was staged, sign,
 //! compare and swap, apply. [`Reader`] fetches from a node what a proof or a follower needs.
 
+#[cfg(test)]
+mod cluster;
+mod folder;
+#[cfg(test)]
+mod power_cuts;
 mod reader;
 mod sequencer;
+#[cfg(test)]
+mod store_faults;
 mod tiles;
 
+pub use folder::{ExportError, FolderReport, fsck_folder};
 pub use reader::{Copy, CopyError, MAX_ADVANCE, ReadLogError, Reader};
 pub use sequencer::{MAX_APPEND_ENTRIES, SequenceError, Sequenced, Sequencer};
 pub use tiles::{ApplyError, MAX_ENTRIES_READ, Tiles, TilesError, included};

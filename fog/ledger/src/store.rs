@@ -11,14 +11,18 @@
 //! | engine | for | |
 //! |---|---|---|
 //! | [`RedbStore`] | one node | embedded; durable when the call returns |
-//! | `EtcdStore` | several nodes | one transaction with a comparison; linearizable reads |
+//! | [`EtcdStore`] | several nodes | one transaction with a comparison; linearizable reads |
 //!
 //! # Certain and unknown
 //! [`SwapError::Unknown`] says that the swap may have happened, or may still happen. The caller tries
 //! *the same* swap again: it succeeds, or is lost to whatever happened.
 
+mod etcd;
 mod redb;
+#[cfg(test)]
+pub(crate) mod tests;
 
+pub use self::etcd::{EtcdStore, KEPT_STAGED, MAX_ENDPOINTS, MAX_ETCD_STAGED};
 pub use self::redb::RedbStore;
 use std::future::Future;
 

@@ -5,11 +5,11 @@
 //! mirror stores, and what a monitor and a site read the log's rules from.
 
 use super::decode_entries;
+use super::folder::entries_path;
 use super::tiles::{ApplyError, Tiles, TilesError, grow};
 use crate::checkpoint::{CheckpointError, Head, SignedCheckpoint};
 use crate::client::{Client, FetchError};
 use crate::tree::{Edge, TILE_WIDTH};
-use tlog_tiles::Tile;
 
 /// The most entries that a copy takes in one step: all of them are in memory until they are checked.
 pub const MAX_ADVANCE: u64 = 1 << 20;
@@ -188,24 +188,5 @@ impl Copy {
                 ApplyError::Mismatch => inconsistent(&head),
             })?;
         Ok((from..).zip(entries).collect())
-    }
-}
-
-/// The C2SP tlog-tiles path of a bundle.
-fn entries_path(index: u64, width: u64) -> String {
-    // `tlog_tiles` writes Go's paths: the height in front, "data" for entries.
-    let path = Tile::new(crate::tree::TILE_HEIGHT, 0, index, width as u32, true).path();
-    let height = crate::tree::TILE_HEIGHT;
-    path.replacen(&format!("tile/{height}/data/"), "tile/entries/", 1)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn paths_are_those_of_the_specification() {
-        assert_eq!(entries_path(273, 112), "tile/entries/273.p/112");
-        assert_eq!(entries_path(1_234_067, 256), "tile/entries/x001/x234/067");
     }
 }

@@ -10,7 +10,8 @@
 //! # Never two roots for one size
 //! A signed checkpoint that lost the swap is dropped unseen. One whose swap got no certain answer is kept and
 //! swapped again, the same bytes, before anything else is signed: so this node signs nothing else of that
-//! size while it may still be there.
+//! size while it may still be there. When such a batch turns out to be in the log, its caller has gone: the
+//! next append answers [`SequenceError::Behind`], and catching up gives its entries like anybody's.
 //!
 //! # After a crash
 //! Between 3 and 4 the batch is in the store and not in the tiles; the next start, and every other node,
@@ -29,7 +30,7 @@ use std::time::Duration;
 pub const MAX_APPEND_ENTRIES: usize = 65_536;
 /// How often an unknown swap is tried again at once, and how long to wait in between.
 const SWAP_TRIES: u32 = 3;
-const SWAP_PAUSE: Duration = Duration::from_millis(100);
+const SWAP_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 100 });
 
 /// What an append did.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -44,8 +45,9 @@ pub struct Sequenced {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SequenceError {
-    /// Another node was quicker: [`Sequencer::catch_up`], and append again.
-    #[error("another node of the log was quicker")]
+    /// There are entries that the caller has not seen, another node's or those of an append that had no
+    /// certain answer: [`Sequencer::catch_up`], and append again.
+    #[error("the log has entries that this node did not know of")]
     Behind,
     /// Whether the batch is in the log is not known. The next append or catch-up finds out.
     #[error("it is not known whether the batch was sequenced: {0}")]
@@ -92,6 +94,8 @@ pub enum SequenceError {
 struct Pending {
     checkpoint: SignedCheckpoint,
     batch: Vec<u8>,
+    /// Whether it may be in the store already.
+    uncertain: bool,
 }
 
 /// The log, on one of the nodes that operate it.
@@ -103,6 +107,8 @@ pub struct Sequencer<S> {
     edge: Edge,
     current: SignedCheckpoint,
     pending: Option<Pending>,
+    /// Entries in the tiles that no answer has told the caller of; [`Sequencer::catch_up`] does.
+    untold: Vec<(u64, Vec<u8>)>,
 }
 
 impl<S: CheckpointStore> Sequencer<S> {
@@ -123,8 +129,10 @@ impl<S: CheckpointStore> Sequencer<S> {
             Some(applied) => applied,
             None => sign(&identity, &edge)?,
         };
-        let node = node.to_owned();
-        let mut own = Self { store, tiles, identity, node, edge, current, pending: None };
+        let (node, untold) = (node.to_owned(), Vec::new());
+        let mut own = Self { store, tiles, identity, node, edge, current, pending: None, untold };
+        // From now on nothing is forgotten that this node has yet to apply.
+        own.report().await;
         if own.fetch().await?.is_none() {
             if own.edge.size() > 0 {
                 // The tiles have a log that the store does not know.
@@ -151,29 +159,30 @@ impl<S: CheckpointStore> Sequencer<S> {
     /// # Errors
     /// See [`SequenceError`]. After [`SequenceError::Unknown`] the entries may turn out to be in the log.
     pub async fn append(&mut self, entries: &[&[u8]]) -> Result<Sequenced, SequenceError> {
-        self.resolve().await?;
+        self.settle_late().await?;
         let batch = self.stage(entries)?;
         let stored = decode_entries(&batch).ok_or(SequenceError::Size)?;
         let grown = grow(&self.edge, &stored)?;
         let checkpoint = sign(&self.identity, &grown.edge)?;
         let first_index = self.edge.size();
-        self.pending = Some(Pending { checkpoint: checkpoint.clone(), batch });
+        self.pending = Some(Pending { checkpoint: checkpoint.clone(), batch, uncertain: false });
         self.resolve().await?;
         Ok(Sequenced { first_index, checkpoint })
     }
 
-    /// Applies what is in the store and not in this node's tiles; the new entries with their indexes.
+    /// Applies what is in the store and not in this node's tiles. The entries, with their indexes, that no
+    /// append of this caller has been told the place of.
     ///
     /// # Errors
     /// See [`SequenceError`].
     pub async fn catch_up(&mut self) -> Result<Vec<(u64, Vec<u8>)>, SequenceError> {
-        let mut new = Vec::new();
-        let Some(stored) = self.fetch().await? else { return Ok(new) };
+        let Some(stored) = self.fetch().await? else { return Ok(std::mem::take(&mut self.untold)) };
         while self.edge.size() < stored.size() {
             let size = self.edge.size();
             let batch = self.store.staged(size).await?;
             let batch = batch.ok_or(SequenceError::TooFarBehind { size })?;
-            let entries = decode_entries(&batch).ok_or(SequenceError::Staged(size))?;
+            let entries = decode_entries(&batch).filter(|entries| !entries.is_empty());
+            let entries = entries.ok_or(SequenceError::Staged(size))?;
             let grown = grow(&self.edge, &entries)?;
             // Only the last checkpoint is kept; what this log's key signs on the way there is the same root
             // again, and no longer checkpoint than the one that is there.
@@ -183,14 +192,14 @@ impl<S: CheckpointStore> Sequencer<S> {
                 _ => return Err(SequenceError::Staged(size)),
             };
             self.apply(&entries, checkpoint).await?;
-            new.extend((size..).zip(entries.into_iter().map(<[u8]>::to_vec)));
+            // The checkpoint that it was built on is not the current one any more and never will be.
+            self.pending = None;
+            self.untold.extend((size..).zip(entries.into_iter().map(<[u8]>::to_vec)));
         }
         if self.current.root() != stored.root() || self.current.size() != stored.size() {
             return Err(SequenceError::Staged(self.edge.size()));
         }
-        // What waits for an answer was built on less than is there now.
-        self.pending = None;
-        Ok(new)
+        Ok(std::mem::take(&mut self.untold))
     }
 
     /// Where an entry is, by its bytes.
@@ -199,6 +208,12 @@ impl<S: CheckpointStore> Sequencer<S> {
     /// If the database fails.
     pub fn find(&self, entry: &[u8]) -> Result<Option<u64>, SequenceError> {
         Ok(self.tiles.find(entry)?)
+    }
+
+    /// The store, for tests that put another one in its place.
+    #[cfg(test)]
+    pub(crate) fn store_mut(&mut self) -> &mut S {
+        &mut self.store
     }
 
     fn stage(&self, entries: &[&[u8]]) -> Result<Vec<u8>, SequenceError> {
@@ -218,22 +233,39 @@ impl<S: CheckpointStore> Sequencer<S> {
         }
     }
 
+    /// Finds out about a batch that had no certain answer, and whether the caller knows of all entries.
+    async fn settle_late(&mut self) -> Result<(), SequenceError> {
+        if let Some(Pending { batch, .. }) = &self.pending {
+            let (size, batch) = (self.edge.size(), batch.clone());
+            self.resolve().await?;
+            let entries = decode_entries(&batch).ok_or(SequenceError::Size)?;
+            self.untold.extend((size..).zip(entries.into_iter().map(<[u8]>::to_vec)));
+        }
+        if self.untold.is_empty() { Ok(()) } else { Err(SequenceError::Behind) }
+    }
+
     /// Swaps in what waits to be, and applies it.
     async fn resolve(&mut self) -> Result<(), SequenceError> {
         for last in (0..SWAP_TRIES).map(|tries| tries + 1 == SWAP_TRIES) {
-            let Some(Pending { checkpoint, batch }) = &self.pending else { return Ok(()) };
+            let Some(Pending { checkpoint, batch, uncertain }) = &mut self.pending else {
+                return Ok(());
+            };
             let staged = Staged { note: checkpoint.note(), old_size: self.edge.size(), batch };
             match self.store.compare_and_swap(self.current.note(), staged).await {
                 Ok(()) => return self.settle().await,
                 Err(SwapError::Lost) => return self.lost().await,
-                Err(SwapError::Failed(error)) => {
+                Err(SwapError::Failed(error)) if !*uncertain => {
                     self.pending = None;
                     return Err(error.into());
                 }
-                Err(SwapError::Unknown(error)) if last => {
-                    return Err(SequenceError::Unknown(error.to_string()));
+                // That this try wrote nothing says nothing about the one before.
+                Err(SwapError::Failed(error) | SwapError::Unknown(error)) => {
+                    *uncertain = true;
+                    if last {
+                        return Err(SequenceError::Unknown(error.to_string()));
+                    }
+                    tokio::time::sleep(SWAP_PAUSE).await;
                 }
-                Err(SwapError::Unknown(_)) => tokio::time::sleep(SWAP_PAUSE).await,
             }
         }
         Ok(())
@@ -263,11 +295,13 @@ impl<S: CheckpointStore> Sequencer<S> {
         Err(SequenceError::Behind)
     }
 
-    /// What was swapped in is applied here.
+    /// What was swapped in is applied here. If that fails it is in the log all the same, and catching up
+    /// applies it.
     async fn settle(&mut self) -> Result<(), SequenceError> {
-        let Some(Pending { checkpoint, batch }) = self.pending.take() else { return Ok(()) };
+        let Some(Pending { checkpoint, batch, .. }) = self.pending.take() else { return Ok(()) };
         let entries = decode_entries(&batch).ok_or(SequenceError::Size)?;
-        self.apply(&entries, checkpoint).await
+        let applied = self.apply(&entries, checkpoint).await;
+        applied.map_err(|error| SequenceError::Unknown(format!("in the store, not here: {error}")))
     }
 
     async fn apply(
@@ -282,11 +316,15 @@ impl<S: CheckpointStore> Sequencer<S> {
             ApplyError::Mismatch => SequenceError::Staged(size),
         })?;
         self.current = checkpoint;
-        // What is kept too long does no harm; it is forgotten the next time.
+        self.report().await;
+        Ok(())
+    }
+
+    /// Says how far this node is. What is kept too long does no harm; it is forgotten the next time.
+    async fn report(&self) {
         if let Err(error) = self.store.applied(&self.node, self.edge.size()).await {
             tracing::warn!(%error, "could not say how far this node is");
         }
-        Ok(())
     }
 
     async fn create(&mut self, genesis: &[u8]) -> Result<(), SequenceError> {

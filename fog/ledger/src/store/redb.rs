@@ -10,7 +10,7 @@
 //! Every write is one durable transaction. An error of a commit leaves open whether it is on disk; redb then
 //! refuses further work, and the next start finds out.
 
-use super::{CheckpointStore, MAX_NODES, Staged, StoreError, SwapError};
+use super::{CheckpointStore, MAX_NODES, MAX_STAGED, Staged, StoreError, SwapError};
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 use std::sync::Arc;
 
@@ -46,6 +46,9 @@ impl RedbStore {
 
     fn swap(&self, old: Option<&str>, new: Staged<'_>) -> Result<(), SwapError> {
         let certain = |error: redb::Error| SwapError::Failed(failed(error));
+        if new.batch.len() > MAX_BATCH_BYTES {
+            return Err(SwapError::Failed(StoreError("the batch is too long".to_owned())));
+        }
         let tx = self.db.begin_write().map_err(|error| certain(error.into()))?;
         let write = || -> Result<bool, redb::Error> {
             let mut current = tx.open_table(CURRENT)?;
@@ -53,7 +56,11 @@ impl RedbStore {
                 return Ok(false);
             }
             current.insert((), new.note)?;
-            tx.open_table(STAGED)?.insert(new.old_size, new.batch)?;
+            let mut staged = tx.open_table(STAGED)?;
+            staged.insert(new.old_size, new.batch)?;
+            while staged.len()? > MAX_STAGED as u64 {
+                staged.pop_first()?;
+            }
             Ok(true)
         };
         if !write().map_err(certain)? {
