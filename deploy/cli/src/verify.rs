@@ -237,6 +237,7 @@ mod tests {
             ],
             model: None,
             condition: None,
+            scores: Vec::new(),
             strip: None,
         };
         // Snapshots lose their common indentation; the first line keeps it.

@@ -20,6 +20,7 @@ mod node;
 mod notify;
 mod parameters;
 mod query;
+mod sepsis;
 mod stats;
 mod store;
 
