@@ -402,6 +402,7 @@ mod tests {
             ],
             model: None,
             condition: None,
+            scores: Vec::new(),
             strip: None,
         };
         // Snapshots lose their common indentation; the first line keeps it.

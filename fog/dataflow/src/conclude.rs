@@ -338,6 +338,7 @@ fn conclude<A>(
             evidence: raised.evidence,
             model: model.filter(|_| raised.by_model).cloned(),
             condition: condition.clone(),
+            scores: Vec::new(),
             strip: strip.map(|strip| strip()),
         })
         .collect();

@@ -15,6 +15,7 @@ use crate::ingest::{EpochEnd, Gate, LaneEnd};
 use crate::models::Monitor;
 use crate::notify::Roster;
 use crate::parameters::Registrar;
+use crate::sepsis::Charts;
 use crate::stats::{RecentFlag, Tally};
 use crate::store::{CommitError, Epoch, Known, Notice, Position, Store, keyholder};
 use haar_dataflow::conclude::Concluded;
@@ -58,6 +59,7 @@ pub(crate) struct Work {
     pub(crate) roster: Roster,
     pub(crate) registrar: Registrar,
     pub(crate) courses: Courses,
+    pub(crate) charts: Charts,
     /// Signed decisions about models that are not in the log yet.
     pub(crate) statements: Vec<Vec<u8>>,
 }
@@ -74,6 +76,7 @@ pub(crate) struct Committer {
     roster: Roster,
     registrar: Registrar,
     courses: Courses,
+    charts: Charts,
     statements: Vec<Vec<u8>>,
     instruments: Instruments,
     lanes: BTreeMap<Lane, LaneProgress>,
@@ -138,6 +141,7 @@ impl Committer {
             roster,
             registrar,
             courses,
+            charts,
             statements,
         } = work;
         let (lanes, early) = Default::default();
@@ -152,6 +156,7 @@ impl Committer {
             roster,
             registrar,
             courses,
+            charts,
             statements,
             instruments,
             lanes,
@@ -231,6 +236,7 @@ impl Committer {
         }
         draft.epoch.alarms = self.warden.take_rows();
         draft.epoch.courses = self.courses.take_changes();
+        draft.epoch.charts = self.charts.take_changes();
         for lane in &end.lanes {
             if let Some(progress) = self.lanes.get(&lane.lane) {
                 let position = progress.at(lane, self.workers * self.pipelines.len());
@@ -350,6 +356,7 @@ impl Committer {
             known.insert(digest.id, new);
             draft.epoch.windows.push((digest.id, new));
             self.courses.judge(&mut window);
+            self.charts.judge(&mut window);
             draft.add(window)?;
         }
         Ok(draft)

@@ -137,6 +137,7 @@ impl Courses {
             evidence: evidence.into(),
             model: Some(self.normals.reference().clone()),
             condition: None,
+            scores: Vec::new(),
             strip: None,
         });
     }

@@ -22,6 +22,7 @@ mod node;
 mod notify;
 mod parameters;
 mod query;
+mod sepsis;
 mod stats;
 mod store;
 

@@ -11,6 +11,7 @@ use crate::notify::outbox::Outbox;
 use crate::notify::{Couriers, NotifyError, Roster};
 use crate::parameters::Registrar;
 use crate::query;
+use crate::sepsis::Charts;
 use crate::stats::{FogStats, Tally};
 use crate::store::{RECORDS_KEY_FILE, Store, StoreError};
 use haar_alarms::{Alarms, Policy};
@@ -213,6 +214,8 @@ pub async fn start(
         roster,
         registrar,
         courses: Courses::restore(store.courses().map_err(StoreError::from)?)
+            .map_err(ModelsError::from)?,
+        charts: Charts::restore(store.charts().map_err(StoreError::from)?)
             .map_err(ModelsError::from)?,
         statements,
     };

@@ -7,6 +7,7 @@
 //! - `fog.alarms`: subject \[16\] or nothing → the row of `haar-alarms`.
 //! - `fog.windows`: window id \[32\] → revision u32, little-endian | SHA-256 of the inputs \[32\].
 //! - `fog.courses`: subject \[16\] → the row of [`crate::courses`].
+//! - `fog.sepsis`: subject \[16\] → the row of [`crate::sepsis`].
 //! - `fog.parameters`: (subject \[16\], version u32) → leaf u64 with the signed note.
 //! - `fog.consortium`: see [`crate::consortium`].
 //! - `fog.outbox`, `fog.dead_letters`: see [`crate::notify`].
@@ -41,7 +42,8 @@ const POSITIONS: TableDefinition<&str, [u8; 32]> = TableDefinition::new("fog.pos
 const WINDOWS: TableDefinition<[u8; 32], [u8; 36]> = TableDefinition::new("fog.windows");
 const ALARMS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("fog.alarms");
 const PARAMETERS: TableDefinition<([u8; 16], u32), u64> = TableDefinition::new("fog.parameters");
-const COURSES: TableDefinition<[u8; 16], &[u8]> = TableDefinition::new("fog.courses");
+const COURSES: Rows = TableDefinition::new("fog.courses");
+const CHARTS: Rows = TableDefinition::new("fog.sepsis");
 const FORMAT: u64 = 1;
 
 /// How far the lane of one edge has come.
@@ -123,6 +125,9 @@ pub enum CommitError {
     Append(#[from] AppendError),
 }
 
+/// A table with one row a subject.
+type Rows = TableDefinition<'static, [u8; 16], &'static [u8]>;
+
 /// Key and value of a patient's alarms.
 pub(crate) type AlarmRow = (Vec<u8>, Vec<u8>);
 
@@ -134,6 +139,7 @@ pub(crate) struct Epoch {
     pub(crate) positions: Vec<(EdgeId, Position)>,
     pub(crate) alarms: Vec<ChangedRow>,
     pub(crate) courses: Vec<ChangedCourse>,
+    pub(crate) charts: Vec<ChangedCourse>,
     /// Parameters of patients: subject, version, and the record with the note.
     pub(crate) parameters: Vec<(Subject, u32, u64)>,
     /// Who is to be told of which record.
@@ -203,6 +209,7 @@ impl Store {
             tx.open_table(ALARMS).map_err(redb::Error::from)?;
             tx.open_table(PARAMETERS).map_err(redb::Error::from)?;
             tx.open_table(COURSES).map_err(redb::Error::from)?;
+            tx.open_table(CHARTS).map_err(redb::Error::from)?;
         }
         consortium::create(&tx)?;
         outbox::create(&tx)?;
@@ -269,7 +276,16 @@ impl Store {
 
     /// The rows of all courses.
     pub(crate) fn courses(&self) -> Result<Vec<(Subject, Vec<u8>)>, redb::Error> {
-        let table = self.db.begin_read()?.open_table(COURSES)?;
+        self.rows(COURSES)
+    }
+
+    /// The rows of all charts.
+    pub(crate) fn charts(&self) -> Result<Vec<(Subject, Vec<u8>)>, redb::Error> {
+        self.rows(CHARTS)
+    }
+
+    fn rows(&self, table: Rows) -> Result<Vec<(Subject, Vec<u8>)>, redb::Error> {
+        let table = self.db.begin_read()?.open_table(table)?;
         let rows = table.iter()?.map(|row| {
             row.map(|(subject, row)| (Subject::from_bytes(subject.value()), row.value().to_vec()))
         });
@@ -323,13 +339,15 @@ impl Store {
             }
         }
         {
-            let mut courses = tx.open_table(COURSES).map_err(redb::Error::from)?;
-            for (subject, row) in &epoch.courses {
-                match row {
-                    Some(row) => courses.insert(subject.to_bytes(), row.as_slice()),
-                    None => courses.remove(subject.to_bytes()),
+            for (table, changed) in [(COURSES, &epoch.courses), (CHARTS, &epoch.charts)] {
+                let mut rows = tx.open_table(table).map_err(redb::Error::from)?;
+                for (subject, row) in changed {
+                    match row {
+                        Some(row) => rows.insert(subject.to_bytes(), row.as_slice()),
+                        None => rows.remove(subject.to_bytes()),
+                    }
+                    .map_err(redb::Error::from)?;
                 }
-                .map_err(redb::Error::from)?;
             }
             let mut parameters = tx.open_table(PARAMETERS).map_err(redb::Error::from)?;
             for (subject, version, record) in &epoch.parameters {

@@ -9,7 +9,7 @@
 //! No wall clock, no random, no address. Equal inputs give equal bytes, on every processor, as long as
 //! features agree to the quantum.
 
-use crate::{EdgeId, Fingerprint, SampleRate, SignalId, Subject, Timestamp};
+use crate::{EdgeId, Fingerprint, SampleRate, Score, SignalId, Subject, Timestamp};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -324,6 +324,9 @@ pub struct FlaggedEvent {
     /// What the window is probably about, so that flags can be sorted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub condition: Option<Condition>,
+    /// What models said of the window, and why: the one whose word the flag is, and the one that sorts it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scores: Vec<Score>,
     /// The waveform behind it, if the pipeline has one.
     pub strip: Option<Strip>,
 }

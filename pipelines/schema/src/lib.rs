@@ -18,6 +18,7 @@ mod entry;
 mod event;
 mod ids;
 mod observation;
+mod score;
 mod signal;
 mod time;
 
@@ -30,6 +31,10 @@ pub use ids::{DeviceId, EdgeId, IdError, MAX_ID_BYTES, Subject};
 pub use observation::{
     ClockEvidence, Fingerprint, MAX_SAMPLES, Observation, Quality, Quantity, SampledData,
     SampledDataError, Value,
+};
+pub use score::{
+    ATTRIBUTION_TOLERANCE, Attribution, Contribution, MAX_CONTRIBUTIONS, Scale, Score,
+    features_digest,
 };
 pub use signal::{CodeSystem, Coding, SignalDefinition, SignalId, SignalKind, SignalSet};
 pub use time::{SampleRate, Timestamp, TimestampError};

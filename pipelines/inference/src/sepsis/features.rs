@@ -10,6 +10,7 @@
 
 use super::severity;
 use haar_recordings::cinc2019::{Hour, Stay, VARIABLES, VITALS};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::VecDeque;
 
@@ -56,7 +57,7 @@ pub fn feature_digest() -> String {
 }
 
 /// What is known of a patient from the beginning; NaN is not known.
-#[derive(Clone, Copy, PartialEq, Debug)]
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Patient {
     /// Age in years.
     pub age_years: f32,
@@ -74,7 +75,8 @@ impl From<&Stay> for Patient {
 }
 
 /// A patient's hours so far, as far as features need them.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(into = "Kept", try_from = "Kept")]
 pub struct History {
     patient: Patient,
     hours: u32,
@@ -83,8 +85,18 @@ pub struct History {
     courses: [Course; VARIABLES.len()],
 }
 
+/// A history as it is written: arrays as long as [`VARIABLES`] become vectors.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    patient: Patient,
+    hours: u32,
+    in_care_h: f32,
+    window: Vec<Vec<f32>>,
+    courses: Vec<Course>,
+}
+
 /// What is kept of one quantity besides the window.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Course {
     last: f32,
     before: f32,
@@ -227,6 +239,34 @@ impl History {
     }
 }
 
+impl From<History> for Kept {
+    fn from(history: History) -> Self {
+        let History { patient, hours, in_care_h, window, courses } = history;
+        let window = window.into_iter().map(Vec::from).collect();
+        Self { patient, hours, in_care_h, window, courses: courses.into() }
+    }
+}
+
+/// What was written is no history of this build's quantities.
+#[derive(Debug, thiserror::Error)]
+#[error("a history of other quantities than this build's")]
+struct OtherQuantities;
+
+impl TryFrom<Kept> for History {
+    type Error = OtherQuantities;
+
+    fn try_from(kept: Kept) -> Result<Self, OtherQuantities> {
+        let Kept { patient, hours, in_care_h, window, courses } = kept;
+        if window.len() > WINDOW_H {
+            return Err(OtherQuantities);
+        }
+        let window = window.into_iter().map(|hour| hour.try_into().map_err(|_| OtherQuantities));
+        let window = window.collect::<Result<_, _>>()?;
+        let courses = courses.try_into().map_err(|_| OtherQuantities)?;
+        Ok(Self { patient, hours, in_care_h, window, courses })
+    }
+}
+
 struct Row {
     values: Vec<f32>,
     features: Option<Vec<Feature>>,
@@ -336,6 +376,26 @@ mod tests {
             assert!((value(name) - expected).abs() < 1e-4, "{name}: {}", value(name));
         }
         assert!(value("SBP last").is_nan() && value("Lactate step").is_nan());
+    }
+
+    #[test]
+    fn a_written_history_goes_on_as_it_was() {
+        let mut history = History::new(patient());
+        for at in 0_u16..30 {
+            let rate = 80.0 + f32::from(at);
+            history.push(&hour(f32::from(at), &[(0, rate), (22, rate / 50.0)]));
+        }
+        let written = postcard::to_allocvec(&history).unwrap();
+        let mut again: History = postcard::from_bytes(&written).unwrap();
+        let bits = |history: &mut History| {
+            let row = history.push(&hour(31.0, &[(2, 38.0)]));
+            row.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+        };
+        assert_eq!(bits(&mut history), bits(&mut again));
+        let mut other = Kept::from(history);
+        other.courses.pop();
+        let written = postcard::to_allocvec(&other).unwrap();
+        assert!(postcard::from_bytes::<History>(&written).is_err());
     }
 
     proptest! {

@@ -19,6 +19,7 @@
 //! part of what the model sees. The uncertainty is the members' disagreement, not an error bar. No medical device.
 
 mod calibrate;
+mod chart;
 mod evaluate;
 mod features;
 mod severity;
@@ -26,6 +27,7 @@ mod train;
 mod utility;
 
 pub use calibrate::{Platt, platt};
+pub use chart::{Chart, MAX_GAP_H};
 pub use evaluate::{Case, Evaluation, Figures, evaluate};
 pub use features::{Feature, History, Patient, WINDOW_H, feature_digest, features};
 pub use train::{SepsisSettings, TrainError, TrainProgress, Trained, train};
@@ -147,6 +149,11 @@ impl SepsisModel {
         0..self.members.len()
     }
 
+    /// The probability from which on all members together warn.
+    pub fn threshold(&self) -> f64 {
+        threshold(&self.members)
+    }
+
     /// The risk at the end of an hour, from its row of features ([`History::push`]). `None` without a member in the range.
     pub fn risk(&self, row: &[f32], members: Range<usize>) -> Option<SepsisRisk> {
         let members = self.members.get(members).filter(|members| !members.is_empty())?;
@@ -156,8 +163,7 @@ impl SepsisModel {
         let centre = mean(&each);
         let squares: f64 = each.iter().map(|p| (p - centre).powi(2)).sum();
         let uncertainty = (each.len() > 1).then(|| (squares / (each.len() - 1) as f64).sqrt());
-        let threshold = members.iter().map(|member| member.threshold).sum::<f64>();
-        let warning = probability >= threshold / members.len() as f64;
+        let warning = probability >= threshold(members);
         Some(Risk { probability, uncertainty, warning })
     }
 
@@ -239,6 +245,10 @@ fn inputs() -> Vec<InputSpec> {
         rate_millihertz: None,
     });
     inputs
+}
+
+fn threshold(members: &[Member]) -> f64 {
+    members.iter().map(|member| member.threshold).sum::<f64>() / members.len().max(1) as f64
 }
 
 fn sigmoid(log_odds: f64) -> f64 {

@@ -113,6 +113,7 @@ fn flag(key: WindowKey, name: &str, priority: Priority, strip: Option<Strip>) ->
                 .as_ref()
                 .map(|_| ModelRef { id: "ecg-beats".into(), sha256: "ab".repeat(32) }),
             condition: None,
+            scores: Vec::new(),
             strip,
         },
         proof: ProofState { verified: true, detail: "in the tree of 1 023 leaves".into() },

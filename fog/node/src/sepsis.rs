@@ -1,0 +1,211 @@
+//! Sepsis within six hours: each patient's hourly chart, and what the model says when an hour is over.
+//!
+//! Like [`crate::courses`], driven by the windows that an epoch commits, with rows written in the epoch's transaction: after a kill charts
+//! stand where the log says, and windows that a replay brings again are not seen twice. A patient is charted from one pipeline,
+//! the first that shows a vital sign, so that alarms count that pipeline's votes.
+//!
+//! The window that opens an hour gets the score of the hours before it: the features `sepsis.probability` and
+//! `sepsis.uncertainty`, and at the model's threshold the flag `sepsis-risk`, with model, digest of the features and attribution. Of the
+//! windows between, none says anything of it, which to alarms is neither raised nor clear; so the alarm policy counts hours.
+//!
+//! # Limits and non-guarantees
+//! [`MAX_CHARTS`] patients; of more the one who was silent longest is forgotten. What [`haar_inference::sepsis`] says holds;
+//! what a chart from monitors alone lacks says [`haar_inference::sepsis::Chart`]. The model was measured with laboratory values: how good it is
+//! without them is not what its card says. Corrections of windows are not charted.
+
+use haar_dataflow::conclude::Concluded;
+use haar_inference::LoadError;
+use haar_inference::sepsis::{Chart, HORIZON_H, SepsisModel, SepsisRisk};
+use haar_schema::{
+    Attribution, Evidence, Feature, FlaggedEvent, Priority, Scale, Score, Subject, Timestamp,
+    features_digest,
+};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::courses::ChangedCourse;
+
+/// Patients whose charts are kept; a chart is about five kilobytes.
+pub(crate) const MAX_CHARTS: usize = 20_000;
+/// Version of a row: its first byte. The rest is the state in postcard.
+const ROW_VERSION: u8 = 1;
+/// The flag, and the name of the score.
+const FLAG: &str = "sepsis-risk";
+const RULE: &str = "sepsis.probability >= sepsis.threshold";
+
+/// All charts.
+pub(crate) struct Charts {
+    model: SepsisModel,
+    inputs: Vec<&'static str>,
+    states: BTreeMap<Subject, State>,
+    changed: BTreeSet<Subject>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct State {
+    /// Whose windows are charted.
+    pipeline: String,
+    chart: Chart,
+    /// Whether the flag was ever raised, so that an alarm may be open.
+    was_raised: bool,
+}
+
+impl Charts {
+    /// As they were. Rows that this version does not understand are dropped, and said: those patients begin anew.
+    pub(crate) fn restore(
+        rows: impl IntoIterator<Item = (Subject, Vec<u8>)>,
+    ) -> Result<Self, LoadError> {
+        let mut states = BTreeMap::new();
+        let mut dropped = 0_u64;
+        for (subject, row) in rows {
+            let rest = row.split_first().filter(|(version, _)| **version == ROW_VERSION);
+            match rest.map(|(_, rest)| postcard::from_bytes(rest)) {
+                Some(Ok(state)) => drop(states.insert(subject, state)),
+                _ => dropped += 1,
+            }
+        }
+        if dropped > 0 {
+            tracing::warn!(dropped, "charts of patients are not understood; they begin anew");
+        }
+        let model = SepsisModel::builtin()?;
+        let inputs = Chart::signals().map(haar_schema::SignalId::name).collect();
+        Ok(Self { model, inputs, states, changed: BTreeSet::new() })
+    }
+
+    /// Charts a window that is to be committed; if it opens an hour, adds the score of those before it, and the flag.
+    pub(crate) fn judge(&mut self, window: &mut Concluded) {
+        let subject = window.digest.key.subject;
+        let values = self.values(window);
+        let own = |state: &State| state.pipeline == window.digest.key.pipeline;
+        // A window belongs to the hour of its last microsecond.
+        let at = window.digest.key.end_us.plus_micros(-1);
+        let over = |state: &State| state.chart.is_over_at(at);
+        let state = self.states.get(&subject).filter(|state| !over(state));
+        if window.digest.revision > 0 || !state.is_none_or(own) {
+            self.say_nothing(window);
+            return;
+        }
+        if state.is_none() {
+            if values.is_empty() {
+                return;
+            }
+            self.begin(subject, &window.digest.key.pipeline, at);
+        }
+        let Some(state) = self.states.get_mut(&subject) else { return };
+        let row = state.chart.turn_to(at);
+        let mut changed = row.is_some();
+        for (signal, value) in values {
+            changed |= state.chart.note(signal, value, at);
+        }
+        if changed {
+            self.changed.insert(subject);
+        }
+        match row {
+            Some(row) => self.score(window, &row),
+            None => self.say_nothing(window),
+        }
+    }
+
+    /// The rows that have changed since they were last taken.
+    pub(crate) fn take_changes(&mut self) -> Vec<ChangedCourse> {
+        let changed = std::mem::take(&mut self.changed);
+        let row = |subject: Subject| {
+            let state = self.states.get(&subject)?;
+            // Into a vector, of types that postcard knows: no failure is possible.
+            postcard::to_extend(state, vec![ROW_VERSION]).ok()
+        };
+        changed.into_iter().map(|subject| (subject, row(subject))).collect()
+    }
+
+    fn values(&self, window: &Concluded) -> Vec<(haar_schema::SignalId, f64)> {
+        let features = &window.digest.features;
+        let value = |name: &str| features.get(&format!("{name}.mean")).and_then(|own| own.get());
+        Chart::signals()
+            .zip(&self.inputs)
+            .filter_map(|(signal, name)| Some((signal, value(name)?)))
+            .collect()
+    }
+
+    fn begin(&mut self, subject: Subject, pipeline: &str, at: Timestamp) {
+        if self.states.len() >= MAX_CHARTS && !self.states.contains_key(&subject) {
+            let silent = self.states.iter().min_by_key(|(_, state)| state.chart.open_since());
+            if let Some(silent) = silent.map(|(subject, _)| *subject) {
+                self.states.remove(&silent);
+                self.changed.insert(silent);
+            }
+        }
+        let state =
+            State { pipeline: pipeline.to_owned(), chart: Chart::begin(at), was_raised: false };
+        self.states.insert(subject, state);
+    }
+
+    /// Between the hours: neither raised nor clear.
+    fn say_nothing(&self, window: &mut Concluded) {
+        let state = self.states.get(&window.digest.key.subject);
+        if state.is_some_and(|state| state.was_raised) {
+            window.undetermined.push(FLAG.to_owned());
+        }
+    }
+
+    fn score(&mut self, window: &mut Concluded, row: &[f32]) {
+        let members = self.model.all_members();
+        let Some(risk) = self.model.risk(row, members) else { return };
+        let features = &mut window.digest.features;
+        features.insert("sepsis.probability".to_owned(), Feature::value(risk.probability));
+        if let Some(uncertainty) = risk.uncertainty {
+            features.insert("sepsis.uncertainty".to_owned(), Feature::value(uncertainty));
+        }
+        if !risk.warning {
+            return;
+        }
+        let Some(state) = self.states.get_mut(&window.digest.key.subject) else { return };
+        state.was_raised = true;
+        let hours = state.chart.hours();
+        self.raise(window, row, &risk, hours);
+    }
+
+    fn raise(&self, window: &mut Concluded, row: &[f32], risk: &SepsisRisk, hours: u32) {
+        let evidence = [
+            ("sepsis.hours", Some(f64::from(hours))),
+            ("sepsis.probability", Some(risk.probability)),
+            ("sepsis.threshold", Some(self.model.threshold())),
+            ("sepsis.uncertainty", risk.uncertainty),
+        ];
+        let evidence = evidence.into_iter().filter_map(|(feature, value)| {
+            Some(Evidence { feature: feature.to_owned(), value: Feature::value(value?) })
+        });
+        let digest = &mut window.digest;
+        digest.flags.push(FLAG.to_owned());
+        window.flagged.push(FlaggedEvent {
+            window: digest.id,
+            revision: digest.revision,
+            key: digest.key.clone(),
+            flag: FLAG.to_owned(),
+            priority: Priority::Medium,
+            text: format!("Sepsis within {HORIZON_H} h is likely enough to be looked for."),
+            rule: RULE.to_owned(),
+            evidence: evidence.collect(),
+            model: Some(self.model.reference().clone()),
+            condition: None,
+            scores: self.explained(row, risk).into_iter().collect(),
+            strip: None,
+        });
+    }
+
+    fn explained(&self, row: &[f32], risk: &SepsisRisk) -> Option<Score> {
+        let shares = self.model.explain(row, self.model.all_members())?;
+        let inputs = shares.inputs.into_iter().map(|(input, share)| (input.to_owned(), share));
+        Some(Score {
+            name: FLAG.to_owned(),
+            value: haar_schema::quantise(risk.probability),
+            uncertainty: risk.uncertainty.map(haar_schema::quantise),
+            horizon_h: Some(HORIZON_H),
+            model: self.model.reference().clone(),
+            features_sha256: features_digest(row.iter().map(|value| f64::from(*value))),
+            attribution: Attribution::new(Scale::LogOdds, shares.neutral, shares.log_odds, inputs),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;
