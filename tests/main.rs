@@ -9,6 +9,7 @@
 )]
 
 mod bad_input;
+mod consortium;
 mod e2e;
 mod kills;
 mod models;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-/// One of our programs (`haar`, `haar-edge`, `haar-fog`), from the profile this test was built with.
+/// One of our programs (`haar`, `haar-edge`, `haar-fog`, `haar-ledger`), from the profile this test was built with.
 ///
 /// Cargo builds only the programs of a test's own package, so `tests/run` builds them all first.
 pub fn own(name: &str) -> PathBuf {
@@ -46,7 +46,7 @@ pub fn coap_client() -> PathBuf {
 
 #[test]
 fn every_program_that_tests_start_is_there() {
-    for name in ["haar", "haar-edge", "haar-fog"] {
+    for name in ["haar", "haar-edge", "haar-fog", "haar-ledger"] {
         own(name);
     }
     mosquitto();

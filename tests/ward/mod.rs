@@ -13,7 +13,7 @@ mod site_log;
 pub use collector::{Collector, Span};
 pub use devices::{Answer, Monitors, Patch, coap_client};
 pub use process::Process;
-pub use site::{Site, Wanted};
+pub use site::{Site, Wanted, free_port};
 pub use site_log::{Leaves, Live};
 
 use haar_schema::Timestamp;

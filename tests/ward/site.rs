@@ -165,7 +165,7 @@ impl Site {
 }
 
 /// A port that is free for TCP and UDP, and that no other test of this process was given.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     static GIVEN: AtomicU16 = AtomicU16::new(0);
     // Two runs at the same time begin at different places.
     let begin = std::process::id() as u16 % 1_000 * 12;

@@ -37,7 +37,7 @@ use crate::cosignature::Cosigner;
 use crate::entry::{Entry, EntryError};
 use crate::governance::{Refused, State};
 use crate::identity::{Identity, IdentityError, VerifierKey, VerifierKeyError};
-use crate::store::{CheckpointStore, RedbStore, StoreError};
+use crate::store::{CheckpointStore, EtcdStore, RedbStore, StoreError};
 use crate::witness::Witness;
 use axum::Router;
 use cosign::{Cosigning, Published};
@@ -327,9 +327,19 @@ impl Server {
             .map_err(|error| ServerError::File { path: config.genesis_file.clone(), error })?;
         let first = Entry::parse(&genesis)?;
         State::genesis(&first).map_err(ServerError::Begin)?;
-        let store = RedbStore::open(self.db.clone())?;
-        let sequencer = Sequencer::open(store, tiles, identity, "node-1", &genesis).await?;
-        self.run_operator(sequencer, &config, state, gossip)
+        match &config.etcd {
+            None => {
+                let store = RedbStore::open(self.db.clone())?;
+                let sequencer = Sequencer::open(store, tiles, identity, "node-1", &genesis).await?;
+                self.run_operator(sequencer, &config, state, gossip)
+            }
+            Some(etcd) => {
+                let store = EtcdStore::new(&etcd.endpoints, self.log.origin())?;
+                let sequencer =
+                    Sequencer::open(store, tiles, identity, &etcd.node, &genesis).await?;
+                self.run_operator(sequencer, &config, state, gossip)
+            }
+        }
     }
 
     fn run_operator<S: CheckpointStore>(

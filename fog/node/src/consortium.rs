@@ -37,7 +37,7 @@ use redb::{ReadableDatabase, TableDefinition, WriteTransaction};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 const TABLE: TableDefinition<&str, u64> = TableDefinition::new("fog.consortium");
@@ -57,6 +57,9 @@ const UNDER_WAY: usize = 32;
 const MAX_WAITING: usize = 64;
 /// How long to wait for an answer.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long to wait after the log has refused something. A refusal becomes evidence and so a leaf of this
+/// site's log: without a pause the two would feed each other.
+const AFTER_REFUSAL: Duration = Duration::from_secs(30);
 /// Positions of edges that wait for a level, at most; beyond that the newest two are joined.
 const MAX_HELD: usize = 1_024;
 
@@ -154,6 +157,8 @@ pub(crate) struct Envoy {
     every: Duration,
     release_at: KeepUntil,
     waiting: VecDeque<Waiting>,
+    /// The log refuses what this site signs: it is not asked again before then.
+    refused_until: Option<Instant>,
     instruments: Instruments,
 }
 
@@ -193,6 +198,7 @@ impl Envoy {
             every: Duration::from_millis(config.every_ms),
             release_at: config.edges_keep_until,
             waiting: VecDeque::new(),
+            refused_until: None,
             instruments: Instruments {
                 behind: metrics.gauge(&names::FOG_CONSORTIUM_BEHIND),
                 entries: metrics.counter(&names::FOG_CONSORTIUM_ENTRIES),
@@ -218,11 +224,22 @@ impl Envoy {
     }
 
     async fn round(&mut self) {
-        if let Err(error) = self.put_forward().await {
-            tracing::warn!(%error, "leaves were not put before the members; trying again");
-        }
-        if let Err(error) = self.checkpoint().await {
-            tracing::warn!(%error, "the site's checkpoint was not put before the members; trying again");
+        if self.refused_until.is_none_or(|until| Instant::now() >= until) {
+            self.refused_until = None;
+            let put_forward = self.put_forward().await;
+            let checkpoint = self.checkpoint().await;
+            for (what, done) in [("leaves", put_forward), ("the checkpoint", checkpoint)] {
+                match done {
+                    Ok(()) => {}
+                    Err(RoundError::Submit(error @ SubmitError::Refused(_))) => {
+                        tracing::error!(%error, what, "is this site's key registered in the consortium log? Asking again in half a minute");
+                        self.refused_until = Some(Instant::now() + AFTER_REFUSAL);
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, what, "not put before the members; trying again")
+                    }
+                }
+            }
         }
         if let Err(error) = self.look_for_witnesses().await {
             tracing::warn!(%error, "no proof yet that the site's checkpoint is witnessed");

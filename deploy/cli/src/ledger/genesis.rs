@@ -2,6 +2,7 @@
 
 use super::server::{read_entry, signer};
 use crate::failure::Failure;
+use haar_ledger::consent::bundle_hash;
 use haar_ledger::governance::{
     Digest, Genesis as Body, Member, Operator, Predecessor, Quorums, State,
 };
@@ -86,7 +87,7 @@ fn describe(path: &Path) -> Result<Body, Failure> {
         operator: read.operator,
         members: read.members,
         quorums: read.quorums.unwrap_or_default(),
-        policy_bundle: read.policy_bundle.unwrap_or_else(|| Digest::of(b"")),
+        policy_bundle: read.policy_bundle.unwrap_or_else(bundle_hash),
         predecessor: read.predecessor,
     })
 }
@@ -120,8 +121,8 @@ mod tests {
 
     #[test]
     fn the_example_describes_a_consortium() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("../../fog/ledger/consortium.example.toml");
+        let path =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fog/ledger/consortium.example.toml");
         let body = describe(&path).unwrap();
         assert_eq!(body.members.len(), 2);
         assert!(body.members.iter().any(|member| member.name == body.operator.name));

@@ -52,8 +52,8 @@ impl Server {
 
     /// Hands in an entry and says where it is.
     pub(super) fn hand_in(&self, entry: &Entry) -> Result<(), Failure> {
-        let placed = self
-            .ask(async |client| Ok(client.submit(entry, Level::Witnessed, PATIENCE).await?))?;
+        let placed =
+            self.ask(async |client| Ok(client.submit(entry, Level::Witnessed, PATIENCE).await?))?;
         match placed.level {
             Level::Witnessed => println!("entry {} is witnessed by a quorum", placed.index),
             Level::Sequenced => println!(

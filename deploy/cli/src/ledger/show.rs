@@ -75,8 +75,15 @@ pub(super) fn show(args: &Show) -> Result<(), Failure> {
     println!("{}, log {}", text(&state["consortium"]), text(&state["origin"]));
     println!("{} entries, rules of version {}", state["size"], state["version"]);
     println!("state {}", text(&state["digest"]));
-    println!("operator {} at {}", text(&state["operator"]["name"]), text(&state["operator"]["url"]));
-    println!("witness quorum {}, ballots {}", state["quorums"]["witness"], state["quorums"]["ballot"]);
+    println!(
+        "operator {} at {}",
+        text(&state["operator"]["name"]),
+        text(&state["operator"]["url"])
+    );
+    println!(
+        "witness quorum {}, ballots {}",
+        state["quorums"]["witness"], state["quorums"]["ballot"]
+    );
     if !state["ended"].is_null() {
         println!("this log has ended: {} was elected to go on", text(&state["ended"]["name"]));
     }
@@ -128,9 +135,9 @@ pub(super) fn prove(args: &Prove) -> Result<(), Failure> {
         .map_err(|error| Failure::usage(format!("{}: {error}", args.policy.display())))?
         .parse()?;
     let index = args.index;
-    let (entry, text) = args.server.ask(async |client| {
-        Ok((client.entry(index).await?, client.proof(index).await?))
-    })?;
+    let (entry, text) = args
+        .server
+        .ask(async |client| Ok((client.entry(index).await?, client.proof(index).await?)))?;
     let proof = PlainProof::parse(&text)?;
     let cosigned = policy.check(proof.checkpoint.as_bytes())?;
     let bytes = entry.as_bytes();
@@ -144,7 +151,10 @@ pub(super) fn prove(args: &Prove) -> Result<(), Failure> {
     println!("under {} entries of {}", cosigned.size, cosigned.origin);
     for (name, time) in &cosigned.witnesses {
         let at = i64::try_from(*time).ok().and_then(|s| jiff::Timestamp::from_second(s).ok());
-        println!("witnessed by {name} at {}", at.map_or_else(|| "-".to_owned(), |at| at.to_string()));
+        println!(
+            "witnessed by {name} at {}",
+            at.map_or_else(|| "-".to_owned(), |at| at.to_string())
+        );
     }
     Ok(())
 }

@@ -182,8 +182,7 @@ impl<S: CheckpointStore> Operator<S> {
                     continue;
                 }
             }
-            let admitted = state.may_append(&submission.entry);
-            match admitted.and_then(|()| state.apply(index, &submission.entry)) {
+            match state.append(&submission.entry) {
                 Ok(_) => {
                     index += 1;
                     entries.push(submission.entry.clone());

@@ -1,0 +1,298 @@
+//! A consortium of four members, each a process, over HTTPS; a hospital whose fog puts its log before them.
+
+use crate::programs;
+use crate::ward::{Monitors, Process, Site, Wanted, free_port, http_get, now, until};
+use haar_ledger::client::{Client, Level, http};
+use haar_ledger::governance::{CommitmentBody, State};
+use haar_ledger::{AddCheckpoint, Entry, EntryKind, Identity, LeafKind, Policy};
+use haar_normalize::BUILT_IN;
+use serde_json::Value;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+const PIPELINE: &str = r#"
+id = "fast"
+version = 1
+title = "Fast heart"
+family = "vitals"
+
+[window]
+size = "10s"
+
+[[signals]]
+name = "heart_rate"
+rate_hz = 1.0
+
+[[flags]]
+name = "fast"
+priority = "high"
+text = "The heart beats fast."
+when = "heart_rate.mean > 100"
+"#;
+const SECONDS: i64 = 60;
+const ORIGIN: &str = "consortium.example/log";
+const MEMBERS: usize = 4;
+
+/// Four members of which the first operates, all witness, the second mirrors and the fourth monitors.
+struct Consortium<'a> {
+    site: &'a Site,
+    ports: [u16; MEMBERS],
+    servers: Vec<Process>,
+}
+
+impl<'a> Consortium<'a> {
+    /// Made by the commands that people use.
+    fn found(site: &'a Site) -> Self {
+        let ports = std::array::from_fn(|_| free_port());
+        let mut own = Self { site, ports, servers: Vec::new() };
+        let log = own.key(ORIGIN, "consortium.key", false);
+        let mut text = format!(
+            "consortium = \"test\"\n[operator]\nname = \"m0.example\"\nlog = \"{log}\"\nurl = \"{}\"\n",
+            own.url(0)
+        );
+        for n in 0..MEMBERS {
+            let name = format!("m{n}.example");
+            let key = own.key(&name, &format!("member-{n}.key"), false);
+            let witness = format!("witness-{n}.key");
+            let cosigner = own.key(&format!("{name}/witness"), &witness, true);
+            text += &format!(
+                "[[members]]\nname = \"{name}\"\nkey = \"{key}\"\ncosigners = [\"{cosigner}\"]\n\
+                 url = \"{}\"\nadmission = \"{}\"\n",
+                own.url(n),
+                "0".repeat(64)
+            );
+        }
+        std::fs::write(site.path("consortium.toml"), text).unwrap();
+        own.haar("genesis --describe consortium.toml --key member-0.key --out genesis.entry");
+        for n in 1..MEMBERS {
+            own.haar(&format!("sign genesis.entry --key member-{n}.key"));
+        }
+        for n in 0..MEMBERS {
+            own.configure(n, &log);
+            own.servers.push(own.serve(n));
+        }
+        for n in 0..MEMBERS {
+            let port = own.ports[n];
+            until("a member listens", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
+        }
+        own
+    }
+
+    fn key(&self, name: &str, file: &str, cosigner: bool) -> String {
+        let mut command = Command::new(programs::own("haar-ledger"));
+        command.args(["key", name, "--out"]).arg(self.site.path(file));
+        if cosigner {
+            command.arg("--cosigner");
+        }
+        let made = command.output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        String::from_utf8(made.stdout).unwrap().trim().to_owned()
+    }
+
+    /// `haar ledger …` in the site's folder; what it printed.
+    fn haar(&self, args: &str) -> String {
+        let made = Command::new(programs::own("haar"))
+            .arg("ledger")
+            .args(args.split_ascii_whitespace())
+            .current_dir(self.site.path(""))
+            .output()
+            .unwrap();
+        let error = String::from_utf8_lossy(&made.stderr);
+        assert!(made.status.success(), "haar ledger {args}: {error}");
+        String::from_utf8(made.stdout).unwrap()
+    }
+
+    /// The same, asked of a member's server.
+    fn ask(&self, n: usize, args: &str) -> String {
+        self.haar(&format!("{args} --ledger {} --ca-file ca.pem", self.url(n)))
+    }
+
+    fn configure(&self, n: usize, log: &str) {
+        let roles =
+            ["'operator', 'witness'", "'witness', 'mirror'", "'witness'", "'witness', 'monitor'"]
+                [n];
+        let text = format!(
+            "roles = [{roles}]\ndata_dir = 'ledger-{n}'\nlog = '{log}'\n\
+             [http]\nlisten = '127.0.0.1:{}'\ncert_file = 'localhost.pem'\nkey_file = 'localhost.key'\n\
+             ca_file = 'ca.pem'\n[admin]\nlisten = '127.0.0.1:0'\n[member]\nkey_file = 'member-{n}.key'\n\
+             [witness]\nkey_file = 'witness-{n}.key'\n[follow]\nurl = '{}'\npoll_ms = 200\n\
+             [operator]\nkey_file = 'consortium.key'\ngenesis_file = 'genesis.entry'\n",
+            self.ports[n],
+            self.url(0)
+        );
+        std::fs::write(self.site.path(&format!("ledger-{n}.toml")), text).unwrap();
+    }
+
+    fn serve(&self, n: usize) -> Process {
+        let config = self.site.path(&format!("ledger-{n}.toml"));
+        let args = ["serve", "--config", config.to_str().unwrap()];
+        let log = self.site.path(&format!("ledger-{n}.log"));
+        Process::start(&programs::own("haar-ledger"), &args, &log)
+    }
+
+    fn url(&self, n: usize) -> String {
+        format!("https://localhost:{}", self.ports[n])
+    }
+
+    fn client(&self, n: usize) -> Client {
+        Client::new(http(Some(&self.site.path("ca.pem"))).unwrap(), &self.url(n))
+    }
+
+    fn policy_file(&self) -> PathBuf {
+        self.site.path("consortium.policy")
+    }
+}
+
+#[test]
+fn a_hospitals_log_is_put_before_members_whom_nobody_has_to_trust() {
+    let profiles: Vec<String> = BUILT_IN.iter().map(|(_, text)| (*text).to_owned()).collect();
+    let site = Site::new(&Wanted { profiles: &profiles, pipeline: PIPELINE, otlp: None });
+    let mut consortium = Consortium::found(&site);
+    until("the first checkpoint is witnessed", || {
+        let runtime = runtime();
+        runtime.block_on(consortium.client(0).checkpoint()).is_ok()
+    });
+    let policy = consortium.ask(0, "policy");
+    std::fs::write(consortium.policy_file(), &policy).unwrap();
+    std::fs::create_dir(site.path("fog")).unwrap();
+    consortium.key("haar.invalid/site", "fog/log.key", false);
+    let registered = "key register --key member-1.key --new fog/log.key --role fog";
+    assert!(consortium.ask(0, registered).contains("is witnessed by a quorum"));
+
+    put_before(&site, &consortium);
+    let _broker = site.broker();
+    let mut fog = site.fog();
+    site.wait_ready(&mut fog, site.fog_admin);
+    let mut edge = site.edge();
+    site.wait_ready(&mut edge, site.edge_admin);
+    publish(&site);
+    until("the whole site log is witnessed", || {
+        let levels = levels(&site);
+        levels["leaves"].as_u64() > Some(10) && levels["witnessed"] == levels["leaves"]
+    });
+    assert_eq!(levels(&site)["put_forward"], levels(&site)["leaves"]);
+    flagged_events_are_proven(&consortium, &policy);
+
+    // An operator that signs another history is found out, and every site has it in its log in 5 s.
+    let forked = Instant::now();
+    fork(&consortium);
+    until("the site log has the evidence", || has_evidence(&site));
+    assert!(forked.elapsed() < Duration::from_secs(5), "{:?}", forked.elapsed());
+
+    // An operator that is killed goes on where it was.
+    consortium.servers.remove(0).kill();
+    consortium.servers.insert(0, consortium.serve(0));
+    until("the evidence is witnessed as well", || {
+        let levels = levels(&site);
+        levels["witnessed"] == levels["leaves"]
+    });
+    assert!(consortium.ask(1, "members").contains("m3.example"));
+    assert!(consortium.ask(1, "show").contains("version 0"));
+    assert!(edge.terminate().success());
+    assert!(fog.terminate().success());
+    for server in consortium.servers {
+        assert!(server.terminate().success());
+    }
+}
+
+/// The fog's configuration: its log goes before the members, and edges keep what is not witnessed.
+fn put_before(site: &Site, consortium: &Consortium<'_>) {
+    let path = site.path("fog.toml");
+    let mut text = std::fs::read_to_string(&path).unwrap();
+    text += &format!(
+        "\n[consortium]\nurls = [\"{}\"]\npolicy_file = \"consortium.policy\"\nca_file = \"ca.pem\"\n\
+         every_ms = 200\nedges_keep_until = \"witnessed\"\nevidence_from = [\"{}\"]\n",
+        consortium.url(0),
+        consortium.url(1)
+    );
+    std::fs::write(&path, text).unwrap();
+}
+
+fn publish(site: &Site) {
+    let begin = now().plus_micros(-2 * SECONDS * 1_000_000);
+    let mut monitors = Monitors::connect(site.broker_port);
+    for second in 0..SECONDS {
+        for patient in ["bed-1", "bed-2"] {
+            let at = begin.plus_micros(second * 1_000_000);
+            let topic = format!("ward/{patient}/monitor-of-{patient}/vitals");
+            let payload = format!(r#"{{"ts":"{at}","seq":{second},"hr":120.0,"spo2":97.0}}"#);
+            monitors.publish(&topic, &payload);
+        }
+    }
+    monitors.finish();
+}
+
+fn levels(site: &Site) -> Value {
+    let (_, body) = http_get(site.fog_admin, "/v1/consortium").unwrap_or_default();
+    serde_json::from_str(&body).unwrap_or_default()
+}
+
+/// Every flagged event of the site is an entry of its own, proven under the pinned policy by the mirror.
+fn flagged_events_are_proven(consortium: &Consortium<'_>, policy: &str) {
+    let runtime = runtime();
+    let policy: Policy = policy.parse().unwrap();
+    let checkpoint = runtime.block_on(consortium.client(0).checkpoint()).unwrap();
+    let size = policy.check(&checkpoint).unwrap().size;
+    let mut state: Option<State> = None;
+    let mut flagged = Vec::new();
+    for index in 0..size {
+        let entry = runtime.block_on(consortium.client(0).entry(index)).unwrap();
+        match &mut state {
+            None => state = Some(State::genesis(&entry).unwrap()),
+            Some(state) => drop(state.apply(index, &entry).unwrap()),
+        }
+        if entry.kind() == EntryKind::Commitment {
+            let body: CommitmentBody = entry.body().unwrap();
+            assert_eq!(LeafKind::from_byte(body.leaf.0[1]), Some(LeafKind::FlaggedEvent));
+            flagged.push(index);
+        }
+    }
+    assert!(flagged.len() >= 2, "{flagged:?}");
+    until("the mirror has them", || {
+        let proof = runtime.block_on(consortium.client(1).proof(flagged[0]));
+        proof.is_ok()
+    });
+    let prove = format!("prove {} --policy consortium.policy --out event.tlog-proof", flagged[0]);
+    let printed = consortium.ask(1, &prove);
+    assert!(printed.matches("witnessed by").count() >= 3, "{printed}");
+    // An entry of nobody's is refused.
+    let stranger = Identity::generate("stranger.example", [5; 32]).unwrap();
+    let first = runtime.block_on(consortium.client(0).entry(flagged[0])).unwrap();
+    let body: CommitmentBody = first.body().unwrap();
+    let entry = Entry::sign(EntryKind::Commitment, ORIGIN, &body, &[&stranger]).unwrap();
+    let refused = runtime.block_on(consortium.client(0).submit(
+        &entry,
+        Level::Sequenced,
+        Duration::from_secs(5),
+    ));
+    assert!(refused.is_err());
+}
+
+/// The operator signs another root of the size that a witness has cosigned.
+fn fork(consortium: &Consortium<'_>) {
+    let runtime = runtime();
+    let log = Identity::load(&consortium.site.path("consortium.key")).unwrap();
+    let note = runtime.block_on(consortium.client(0).checkpoint()).unwrap();
+    let text = String::from_utf8(note).unwrap();
+    let size = text.lines().nth(1).unwrap();
+    let other = format!("{ORIGIN}\n{size}\n{}\n", "CQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQk=");
+    let checkpoint = String::from_utf8(log.sign(&other).unwrap()).unwrap();
+    let request = AddCheckpoint { old_size: size.parse().unwrap(), proof: Vec::new(), checkpoint };
+    let (status, body) =
+        runtime.block_on(consortium.client(2).add_checkpoint(request.to_text())).unwrap();
+    // 422, or 409 if the log has grown since; either way nothing was cosigned.
+    assert!([409, 422].contains(&status), "{status}: {body}");
+}
+
+fn has_evidence(site: &Site) -> bool {
+    let leaves = levels(site)["leaves"].as_u64().unwrap_or_default();
+    (0..leaves).rev().take(50).any(|index| {
+        http_get(site.fog_admin, &format!("/v1/records/{index}"))
+            .is_some_and(|(_, body)| body.contains("\"evidence\""))
+    })
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
