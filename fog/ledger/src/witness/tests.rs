@@ -293,17 +293,24 @@ impl Disk {
         Ok(())
     }
 
-    /// What is on the platters after a power cut: of the writes that were not synced those that `kept` names, the
-    /// last of them torn in the middle.
-    fn after_cut(&self, kept: impl Fn(usize) -> bool) -> Vec<u8> {
+    /// What is on the platters after a power cut: of the writes that were not synced any, in sectors of which any may
+    /// be missing. `chance` 0 keeps none and 1 all; every other number is another mixture.
+    fn after_cut(&self, chance: u64) -> Vec<u8> {
+        const SECTOR: usize = 512;
         let mut image = self.synced.clone();
-        let count = self.written.len();
         for (place, (offset, bytes)) in self.written.iter().enumerate() {
-            let bytes = if place + 1 == count { &bytes[..bytes.len() / 2] } else { bytes };
-            let end = *offset as usize + bytes.len();
-            if kept(place) {
-                image.resize(image.len().max(end), 0);
-                image[*offset as usize..end].copy_from_slice(bytes);
+            for (sector, part) in bytes.chunks(SECTOR).enumerate() {
+                let seed = [chance, place as u64, sector as u64].map(u64::to_be_bytes).concat();
+                let kept = match chance {
+                    0 | 1 => chance == 1,
+                    _ => tlog_tiles::record_hash(&seed).0[0].is_multiple_of(2),
+                };
+                let start = *offset as usize + sector * SECTOR;
+                let end = start + part.len();
+                if kept {
+                    image.resize(image.len().max(end), 0);
+                    image[start..end].copy_from_slice(part);
+                }
             }
         }
         image.resize(image.len().max(self.seen.len()), 0);
@@ -355,46 +362,53 @@ fn on(backend: Backend) -> Witness {
     over(Arc::new(Database::builder().create_with_backend(backend).unwrap()))
 }
 
-/// The disk fails at each operation of one cosigning in turn, and of what was not synced this or that survives.
+/// The disk fails at each operation of each of some cosignings, and of what was not synced this or that survives.
 #[test]
 fn nothing_is_cosigned_that_is_not_remembered_after_a_power_cut() {
+    const CHANCES: u64 = 24;
     let (mut failed, mut cuts) = (0, 0);
-    for at in 0.. {
-        let backend = Backend::default();
-        let own = on(backend.clone());
-        ask(&own, &request(0, 5, "")).unwrap();
-        {
-            let mut disk = backend.0.lock().unwrap();
-            disk.fails_at = Some(disk.operations + at);
-        }
-        let cosigned = own.add_checkpoint(request(5, 9, "").to_text().as_bytes(), 1_000);
-        if let Err(error) = &cosigned {
-            assert_eq!(error.status(), 500);
-            failed += 1;
-        }
-        let images: Vec<Vec<u8>> = {
-            let disk = backend.0.lock().unwrap();
-            let kept: [fn(usize) -> bool; 4] =
-                [|_| false, |_| true, |n| n % 2 == 0, |n| n % 2 == 1];
-            kept.into_iter().map(|kept| disk.after_cut(kept)).collect()
-        };
-        for image in images {
-            let disk = Disk { seen: image.clone(), synced: image, ..Disk::default() };
-            let again = on(Backend(Arc::new(Mutex::new(disk))));
-            let latest = again.latest("log.example").unwrap().unwrap();
-            let size = Head::open_stored(&latest).unwrap().size;
-            assert!(size == 9 || size == 5 && cosigned.is_err(), "operation {at}: {size}");
-            assert_eq!(again.cosigner().vkey().verify(&latest), Ok(Some(1_000)));
-            assert_eq!(ask(&again, &request(size, size, "fork")), Err(422));
-            assert!(ask(&again, &request(size, 13, "")).is_ok());
-            cuts += 1;
-        }
-        // One that the disk let pass to its end.
-        if cosigned.is_ok() {
-            break;
+    for (before, old, new) in [(&[0, 5][..], 5, 9), (&[0, 5, 9, 40], 40, 41), (&[0, 3], 3, 3)] {
+        for at in 0.. {
+            let backend = Backend::default();
+            let own = on(backend.clone());
+            for step in before.windows(2) {
+                ask(&own, &request(step[0], step[1], "")).unwrap();
+            }
+            {
+                let mut disk = backend.0.lock().unwrap();
+                disk.fails_at = Some(disk.operations + at);
+            }
+            let cosigned = own.add_checkpoint(request(old, new, "").to_text().as_bytes(), 1_001);
+            if let Err(error) = &cosigned {
+                assert_eq!(error.status(), 500);
+                failed += 1;
+            }
+            for chance in 0..CHANCES {
+                let image = backend.0.lock().unwrap().after_cut(chance);
+                assert_remembers(image, (old, new), cosigned.is_ok());
+                cuts += 1;
+            }
+            // One that the disk let pass to its end.
+            if cosigned.is_ok() {
+                break;
+            }
         }
     }
-    assert!(failed >= 3 && cuts > 4 * 3, "{failed} failures, {cuts} cuts");
+    println!("{failed} failures of the disk, {cuts} power cuts");
+    assert!(failed >= 9 && cuts >= CHANCES * 12, "{failed} failures, {cuts} cuts");
+}
+
+/// A witness with this disk remembers the new size if it cosigned it, else that or the old one; and holds to it.
+fn assert_remembers(image: Vec<u8>, (old, new): (u64, u64), cosigned: bool) {
+    let disk = Disk { seen: image.clone(), synced: image, ..Disk::default() };
+    let again = on(Backend(Arc::new(Mutex::new(disk))));
+    let latest = again.latest("log.example").unwrap().unwrap();
+    let size = Head::open_stored(&latest).unwrap().size;
+    assert!(size == new || size == old && !cosigned, "{old} to {new}: {size}");
+    let time = again.cosigner().vkey().verify(&latest).unwrap();
+    assert!(time == Some(1_001) || time == Some(1_000) && !cosigned);
+    assert_eq!(ask(&again, &request(size, size, "fork")), Err(422));
+    assert!(ask(&again, &request(size, 50, "")).is_ok());
 }
 
 #[test]
