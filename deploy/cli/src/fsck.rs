@@ -3,6 +3,7 @@
 use crate::failure::Failure;
 use crate::records_key::RecordsKeyArgs;
 use crate::verify::KeyArgs;
+use haar_ledger::consortium::fsck_folder;
 use haar_ledger::{FsckError, RecordsKey, Report, Trust, VerifierKey, open_read_only};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
@@ -12,7 +13,7 @@ use std::path::{Path, PathBuf};
 /// was written. The fog must be stopped; the database is only read. Exit status 1 if there is a problem.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The fog's redb database.
+    /// The fog's redb database; or a folder of tiles, such as an exported consortium log.
     #[arg(long, value_name = "PATH")]
     log: PathBuf,
     #[command(flatten)]
@@ -27,6 +28,9 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: Args) -> Result<(), Failure> {
     let keys = args.keys.pinned()?;
+    if args.log.is_dir() {
+        return run_folder(&args, keys.as_deref());
+    }
     let records_key = args.records_key.load(&args.log)?;
     // On a damaged page redb may panic; that is caught and becomes a problem in the report, so its
     // text need not be printed here too.
@@ -50,15 +54,52 @@ pub fn run(args: Args) -> Result<(), Failure> {
     }
 }
 
+/// Checks a folder of static tiles.
+fn run_folder(args: &Args, keys: Option<&[VerifierKey]>) -> Result<(), Failure> {
+    let [key] = keys.unwrap_or_default() else {
+        return Err(Failure::usage(
+            "a folder of tiles is checked against the key of its log: pass --key once",
+        ));
+    };
+    let bar = progress_bar();
+    let report = fsck_folder(&args.log, key, &mut |done, total| {
+        bar.set_length(total);
+        bar.set_position(done);
+    });
+    bar.finish_and_clear();
+    let problems: Vec<_> = report.problems.iter().map(ToString::to_string).collect();
+    let sound = problems.is_empty();
+    if args.json {
+        println!(
+            "{}",
+            json!({
+                "sound": sound,
+                "origin": key.origin(),
+                "leaves": report.leaves,
+                "problems": problems,
+                "problems_omitted": report.omitted,
+            })
+        );
+    } else {
+        problems.iter().for_each(|problem| println!("{problem}"));
+        let verdict = if sound { "PASS  every bit of" } else { "looked at" };
+        println!("{verdict} {} leaves of {}", report.leaves.unwrap_or_default(), key.origin());
+    }
+    match problems.len() as u64 + report.omitted {
+        0 => Ok(()),
+        problems => Err(Failure::new(format!(
+            "FAIL  {problems} problems; export the log again, and keep this folder for whoever looks into it"
+        ))),
+    }
+}
+
 fn check(
     log: &Path,
     keys: Option<&[VerifierKey]>,
     records_key: Option<&RecordsKey>,
 ) -> Result<Report, Failure> {
     let db = open_read_only(log)?;
-    let bar = ProgressBar::no_length();
-    let style = ProgressStyle::with_template("{bar:40} {percent:>3} %  {per_sec}  {eta} left");
-    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let bar = progress_bar();
     let trust = keys.map_or(Trust::Unpinned, Trust::Pinned);
     let report = haar_ledger::fsck(&db, trust, records_key, &mut |done, total| {
         bar.set_length(total);
@@ -66,6 +107,13 @@ fn check(
     });
     bar.finish_and_clear();
     report.map_err(|error: FsckError| error.into())
+}
+
+fn progress_bar() -> ProgressBar {
+    let bar = ProgressBar::no_length();
+    let style = ProgressStyle::with_template("{bar:40} {percent:>3} %  {per_sec}  {eta} left");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar
 }
 
 fn object(report: &Report) -> serde_json::Value {

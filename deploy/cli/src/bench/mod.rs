@@ -1,6 +1,7 @@
 //! `haar bench`: speed, each job as a peer does it, so that a ratio can be taken in the same minute.
 
 mod inference;
+mod ledger;
 mod signals;
 mod ward;
 
@@ -17,6 +18,8 @@ pub struct Args {
 enum Job {
     /// A small convolutional network on one thread, the peer being ONNX Runtime.
     Inference(inference::Args),
+    /// Entries made durable in the consortium log, alone or through etcd, and proofs.
+    Ledger(ledger::Args),
     /// R peaks of recordings on one core, and heart-rate variability of 1,000 patients.
     Signals(signals::Args),
     /// Sliding windows over a ward's vitals, in-process: the job of the peers' programs.
@@ -27,6 +30,7 @@ enum Job {
 pub fn run(args: Args) -> Result<(), Failure> {
     match args.job {
         Job::Inference(args) => inference::run(&args),
+        Job::Ledger(args) => ledger::run(&args),
         Job::Signals(args) => signals::run(&args),
         Job::Ward(args) => ward::run(&args),
     }
