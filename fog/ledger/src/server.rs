@@ -376,10 +376,7 @@ impl Server {
             refresh: Duration::from_secs(config.refresh_s),
         };
         let (stop, done) = (self.shutdown.clone(), self.shutdown.clone());
-        self.tasks.spawn(async move {
-            operator.run(stop).await;
-            Ok(())
-        });
+        self.tasks.spawn(async move { Ok(operator.run(stop).await?) });
         self.tasks.spawn(async move {
             cosigning.run(done).await;
             Ok(())

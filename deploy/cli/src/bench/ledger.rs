@@ -1,5 +1,7 @@
 //! `haar bench ledger`: the consortium log, durable on one node or through etcd, and what a proof costs.
 
+mod witnessed;
+
 use crate::failure::Failure;
 use haar_ledger::consortium::{Sequencer, Tiles, included};
 use haar_ledger::store::{CheckpointStore, EtcdStore, RedbStore};
@@ -17,7 +19,8 @@ const PROOF_INDEX: u64 = 314_159_265;
 const COSIGNATURES: u8 = 4;
 
 /// How fast entries become durable in the consortium log in batches, from the call to the tiles on disk, and how large
-/// and how fast to check a proof is. Submitting, admission and cosigning are not in it.
+/// and how fast to check a proof is. Then how long it takes four members, over real sockets, from an entry's
+/// submission to a quorum of cosignatures.
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// Seconds of appending.
@@ -50,9 +53,11 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
             "--seconds must be 0.1 to 600, --batch 1 to 65536, --bytes 16 to 16384",
         ));
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let dir = tempfile::Builder::new().prefix("haar-bench-ledger").tempdir_in(&args.dir)?;
     let appended = runtime.block_on(append(args, dir.path()))?;
+    let members = tempfile::Builder::new().prefix("haar-bench-ledger").tempdir_in(&args.dir)?;
+    let witnessed_ms = runtime.block_on(witnessed::witnessed_ms(members.path()))?;
     let proof = Proof::make()?;
     let verify_per_s = proof.verify_per_s()?;
     let report = json!({
@@ -64,6 +69,9 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         "batch_ms_p50": appended.batch_ms[appended.batch_ms.len() / 2],
         "batch_ms_max": appended.batch_ms.last(),
         "megabytes_per_million_leaves": appended.file_bytes as f64 / appended.leaves as f64,
+        "witnessed_ms_p50": percentile(&witnessed_ms, 50),
+        "witnessed_ms_p99": percentile(&witnessed_ms, 99),
+        "witnessed_ms_max": witnessed_ms.last(),
         "proof_leaves": PROOF_LEAVES,
         "proof_hashes": proof.path.len(),
         "proof_bytes": proof.text().len(),
@@ -77,6 +85,11 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// The smallest of the ascending `values` that `percent` per cent do not exceed.
+fn percentile(values: &[f64], percent: usize) -> Option<f64> {
+    values.get((values.len() * percent).div_ceil(100).saturating_sub(1)).copied()
 }
 
 struct Appended {

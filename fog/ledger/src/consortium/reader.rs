@@ -177,16 +177,19 @@ impl Copy {
         }
         let entries = reader.entries(head.size, from, head.size).await?;
         let slices: Vec<&[u8]> = entries.iter().map(Vec::as_slice).collect();
-        if grow(&self.edge, &slices)?.edge.root().ok() != Some(head.root) {
+        let grown = grow(&self.edge, &slices)?;
+        if grown.edge.root().ok() != Some(head.root) {
             return Err(inconsistent(&head));
         }
         let checkpoint =
             SignedCheckpoint::open(head.signed_by_log(self.tiles.log()).as_bytes(), keys)?;
         self.edge =
-            self.tiles.apply(&self.edge, &slices, &checkpoint).map_err(|error| match error {
-                ApplyError::Tiles(error) => CopyError::Tiles(error),
-                ApplyError::Mismatch => inconsistent(&head),
-            })?;
+            self.tiles.apply(&self.edge, &slices, grown, &checkpoint).map_err(
+                |error| match error {
+                    ApplyError::Tiles(error) => CopyError::Tiles(error),
+                    ApplyError::Mismatch => inconsistent(&head),
+                },
+            )?;
         Ok((from..).zip(entries).collect())
     }
 }

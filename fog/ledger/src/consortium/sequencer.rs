@@ -17,7 +17,7 @@
 //! Between 3 and 4 the batch is in the store and not in the tiles; the next start, and every other node,
 //! applies it from there ([`Sequencer::catch_up`]): recovery and a node that was slower are one function.
 
-use super::tiles::{ApplyError, Tiles, TilesError, grow};
+use super::tiles::{ApplyError, Grown, Tiles, TilesError, grow};
 use super::{decode_entries, encode_entries};
 use crate::checkpoint::{CheckpointError, SignedCheckpoint};
 use crate::entry::MAX_ENTRY_BYTES;
@@ -94,6 +94,8 @@ pub enum SequenceError {
 struct Pending {
     checkpoint: SignedCheckpoint,
     batch: Vec<u8>,
+    /// What the batch makes of the tree.
+    grown: Grown,
     /// Whether it may be in the store already.
     uncertain: bool,
 }
@@ -165,7 +167,8 @@ impl<S: CheckpointStore> Sequencer<S> {
         let grown = grow(&self.edge, &stored)?;
         let checkpoint = sign(&self.identity, &grown.edge)?;
         let first_index = self.edge.size();
-        self.pending = Some(Pending { checkpoint: checkpoint.clone(), batch, uncertain: false });
+        self.pending =
+            Some(Pending { checkpoint: checkpoint.clone(), batch, grown, uncertain: false });
         self.resolve().await?;
         Ok(Sequenced { first_index, checkpoint })
     }
@@ -191,7 +194,7 @@ impl<S: CheckpointStore> Sequencer<S> {
                 at if at < stored.size() => sign(&self.identity, &grown.edge)?,
                 _ => return Err(SequenceError::Staged(size)),
             };
-            self.apply(&entries, checkpoint).await?;
+            self.apply(&entries, grown, checkpoint).await?;
             // The checkpoint that it was built on is not the current one any more and never will be.
             self.pending = None;
             self.untold.extend((size..).zip(entries.into_iter().map(<[u8]>::to_vec)));
@@ -247,7 +250,7 @@ impl<S: CheckpointStore> Sequencer<S> {
     /// Swaps in what waits to be, and applies it.
     async fn resolve(&mut self) -> Result<(), SequenceError> {
         for last in (0..SWAP_TRIES).map(|tries| tries + 1 == SWAP_TRIES) {
-            let Some(Pending { checkpoint, batch, uncertain }) = &mut self.pending else {
+            let Some(Pending { checkpoint, batch, uncertain, .. }) = &mut self.pending else {
                 return Ok(());
             };
             let staged = Staged { note: checkpoint.note(), old_size: self.edge.size(), batch };
@@ -298,23 +301,27 @@ impl<S: CheckpointStore> Sequencer<S> {
     /// What was swapped in is applied here. If that fails it is in the log all the same, and catching up
     /// applies it.
     async fn settle(&mut self) -> Result<(), SequenceError> {
-        let Some(Pending { checkpoint, batch, .. }) = self.pending.take() else { return Ok(()) };
+        let Some(Pending { checkpoint, batch, grown, .. }) = self.pending.take() else {
+            return Ok(());
+        };
         let entries = decode_entries(&batch).ok_or(SequenceError::Size)?;
-        let applied = self.apply(&entries, checkpoint).await;
+        let applied = self.apply(&entries, grown, checkpoint).await;
         applied.map_err(|error| SequenceError::Unknown(format!("in the store, not here: {error}")))
     }
 
     async fn apply(
         &mut self,
         entries: &[&[u8]],
+        grown: Grown,
         checkpoint: SignedCheckpoint,
     ) -> Result<(), SequenceError> {
         let size = self.edge.size();
         let tiles = self.tiles.clone();
-        self.edge = tiles.apply(&self.edge, entries, &checkpoint).map_err(|error| match error {
-            ApplyError::Tiles(error) => SequenceError::Tiles(error),
-            ApplyError::Mismatch => SequenceError::Staged(size),
-        })?;
+        self.edge =
+            tiles.apply(&self.edge, entries, grown, &checkpoint).map_err(|error| match error {
+                ApplyError::Tiles(error) => SequenceError::Tiles(error),
+                ApplyError::Mismatch => SequenceError::Staged(size),
+            })?;
         self.current = checkpoint;
         self.report().await;
         Ok(())

@@ -312,14 +312,16 @@ impl Tiles {
         }
     }
 
-    /// Applies a batch to the tree whose edge is given, in one durable transaction. The new edge.
+    /// Applies a batch to the tree whose edge is given, in one durable transaction. `grown` is what [`grow`] made
+    /// of the two. The new edge.
     pub(crate) fn apply(
         &self,
         edge: &Edge,
         entries: &[&[u8]],
+        grown: Grown,
         checkpoint: &SignedCheckpoint,
     ) -> Result<Edge, ApplyError> {
-        let Grown { edge: grown, tiles } = grow(edge, entries)?;
+        let Grown { edge: grown, tiles } = grown;
         let fits = grown.size() == checkpoint.size()
             && grown.root().is_ok_and(|root| root == checkpoint.root());
         if !fits {
@@ -335,8 +337,11 @@ impl Tiles {
                 let mut table = tx.open_table(BUNDLES).map_err(redb::Error::from)?;
                 extend_bundles(&mut table, edge.size(), entries)?;
                 let mut table = tx.open_table(ENTRIES).map_err(redb::Error::from)?;
-                for (index, entry) in (edge.size()..).zip(entries) {
-                    let name = <[u8; 32]>::from(Sha256::digest(entry));
+                let names = entries.iter().map(|entry| <[u8; 32]>::from(Sha256::digest(entry)));
+                let mut names: Vec<_> = names.zip(edge.size()..).collect();
+                // In the table's order, so that each of its pages is visited once.
+                names.sort_unstable();
+                for (name, index) in names {
                     table.insert(name, index).map_err(redb::Error::from)?;
                 }
                 let mut meta = tx.open_table(META).map_err(redb::Error::from)?;

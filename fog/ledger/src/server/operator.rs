@@ -101,7 +101,12 @@ impl<S: CheckpointStore> Operator<S> {
     }
 
     /// Sequences until `shutdown`; what was handed in before is sequenced first.
-    pub(crate) async fn run(mut self, shutdown: CancellationToken) {
+    ///
+    /// # Errors
+    /// If the log could not be written for a reason that only a new start can mend: redb takes nothing more
+    /// after a failed write.
+    pub(crate) async fn run(mut self, shutdown: CancellationToken) -> Result<(), SequenceError> {
+        let mut ended = Ok(());
         loop {
             let first = tokio::select! {
                 biased;
@@ -110,12 +115,16 @@ impl<S: CheckpointStore> Operator<S> {
             };
             let Some(first) = first else { break };
             let batch = self.gather(first, &shutdown).await;
-            self.place(batch).await;
+            ended = self.place(batch).await;
+            if ended.is_err() {
+                break;
+            }
         }
         self.submissions.close();
         while let Ok(left) = self.submissions.try_recv() {
             let _ = left.answer.send(Err(NotSequenced::Stopping));
         }
+        ended
     }
 
     async fn gather(&mut self, first: Submission, shutdown: &CancellationToken) -> Vec<Submission> {
@@ -134,34 +143,35 @@ impl<S: CheckpointStore> Operator<S> {
         batch
     }
 
-    async fn place(&mut self, mut batch: Vec<Submission>) {
+    async fn place(&mut self, mut batch: Vec<Submission>) -> Result<(), SequenceError> {
         for _ in 0..MAX_TRIES {
-            let Some((state, entries)) = self.admit(&mut batch) else { return };
+            let Some((state, entries)) = self.admit(&mut batch) else { return Ok(()) };
             let entries: Vec<&[u8]> = entries.iter().map(Entry::as_bytes).collect();
             match self.sequencer.append(&entries).await {
                 Ok(sequenced) => {
                     self.accept(sequenced.first_index, state, batch);
-                    return;
+                    return Ok(());
                 }
                 Err(SequenceError::Behind) => {
                     if let Err(error) = self.catch_up().await {
                         answer_all(batch, &NotSequenced::Failed(error.to_string()));
-                        return;
+                        return lasting(error);
                     }
                 }
                 Err(SequenceError::Unknown(problem)) => {
                     tracing::error!(problem, "the store did not answer; reading the log again");
                     answer_all(batch, &NotSequenced::Unknown(problem));
-                    return;
+                    return Ok(());
                 }
                 Err(error) => {
                     tracing::error!(%error, "a batch was not sequenced");
                     answer_all(batch, &NotSequenced::Failed(error.to_string()));
-                    return;
+                    return lasting(error);
                 }
             }
         }
         answer_all(batch, &NotSequenced::Failed("other nodes were always quicker".to_owned()));
+        Ok(())
     }
 
     /// Takes from the batch what the log's rules refuse and what is in the log already, and answers it;
@@ -221,6 +231,16 @@ impl<S: CheckpointStore> Operator<S> {
     fn share(&self) {
         let mut shared = self.shared.write().unwrap_or_else(PoisonError::into_inner);
         *shared = Some(self.state.clone());
+    }
+}
+
+/// Whether the error ends the operator: its own database does, the cluster's being away does not.
+fn lasting(error: SequenceError) -> Result<(), SequenceError> {
+    match error {
+        SequenceError::Tiles(_) | SequenceError::Staged(_) | SequenceError::Foreign(_) => {
+            Err(error)
+        }
+        _ => Ok(()),
     }
 }
 
