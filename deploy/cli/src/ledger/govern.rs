@@ -27,30 +27,36 @@ pub(super) struct Key {
 #[derive(Debug, clap::Subcommand)]
 enum KeyAction {
     /// Register a key: signed by a member (or by whom it stands under) and by the key itself.
-    Register {
-        /// The registrar's key.
-        #[arg(long, value_name = "FILE")]
-        key: PathBuf,
-        /// The new signing key, which signs too.
-        #[arg(long, value_name = "FILE")]
-        new: PathBuf,
-        /// Whose key it is.
-        #[arg(long, value_enum)]
-        role: RoleName,
-        #[command(flatten)]
-        server: Server,
-    },
+    Register(Register),
     /// Revoke a key: nothing that it signs from here on counts.
-    Revoke {
-        /// The key of whoever may: the registrar, the member, or the key itself.
-        #[arg(long, value_name = "FILE")]
-        key: PathBuf,
-        /// The verifier key that is revoked.
-        #[arg(value_name = "VKEY")]
-        revoked: VerifierKey,
-        #[command(flatten)]
-        server: Server,
-    },
+    Revoke(Revoke),
+}
+
+#[derive(Debug, clap::Args)]
+struct Register {
+    /// The registrar's key.
+    #[arg(long, value_name = "FILE")]
+    key: PathBuf,
+    /// The new signing key, which signs too.
+    #[arg(long, value_name = "FILE")]
+    new: PathBuf,
+    /// Whose key it is.
+    #[arg(long, value_enum)]
+    role: RoleName,
+    #[command(flatten)]
+    server: Server,
+}
+
+#[derive(Debug, clap::Args)]
+struct Revoke {
+    /// The key of whoever may: the registrar, the member, or the key itself.
+    #[arg(long, value_name = "FILE")]
+    key: PathBuf,
+    /// The verifier key that is revoked.
+    #[arg(value_name = "VKEY")]
+    revoked: String,
+    #[command(flatten)]
+    server: Server,
 }
 
 /// [`Role`], as it is written on the command line.
@@ -69,7 +75,7 @@ enum RoleName {
 #[derive(Debug, clap::Args)]
 pub(super) struct Propose {
     /// The change, JSON, such as {"remove-member":{"member":"b.example"}} or
-    /// {"change-policy":{"bundle":"<SHA-256>"}}.
+    /// {"change-policy":{"bundle":"64 hexadecimal digits"}}.
     #[arg(long, value_name = "JSON")]
     change: String,
     /// Why, for people.
@@ -111,15 +117,16 @@ pub(super) fn submit(args: &Submit) -> Result<(), Failure> {
 
 pub(super) fn key(args: &Key) -> Result<(), Failure> {
     match &args.action {
-        KeyAction::Register { key, new, role, server } => {
+        KeyAction::Register(Register { key, new, role, server }) => {
             let (registrar, own) = (signer(key)?, signer(new)?);
             let body = KeyBody::Register { key: own.vkey().into(), role: (*role).into() };
             let origin = server.origin()?;
             let entry = Entry::sign(EntryKind::Key, &origin, &body, &[&registrar, &own])?;
             server.hand_in(&entry)
         }
-        KeyAction::Revoke { key, revoked, server } => {
-            let body = KeyBody::Revoke { key: revoked.into() };
+        KeyAction::Revoke(Revoke { key, revoked, server }) => {
+            let revoked: VerifierKey = revoked.parse()?;
+            let body = KeyBody::Revoke { key: (&revoked).into() };
             let origin = server.origin()?;
             server.hand_in(&Entry::sign(EntryKind::Key, &origin, &body, &[&signer(key)?])?)
         }

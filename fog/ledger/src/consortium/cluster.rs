@@ -172,12 +172,16 @@ async fn work(node: usize, stop: Arc<AtomicBool>, record: Arc<Mutex<Record>>) ->
                 record.by_node[node] += 1;
                 number += 1;
             }
-            Err(SequenceError::Behind) => drop(own.catch_up().await),
+            // As an operator does: who lost the race tries again at once.
+            Err(SequenceError::Behind) => {
+                drop(own.catch_up().await);
+                continue;
+            }
             Err(SequenceError::Unknown(_) | SequenceError::Store(_)) => {}
             Err(error) => panic!("{error}"),
         }
-        // Nodes that swap in one rhythm would lose to each other for ever.
-        tokio::time::sleep(Duration::from_millis(5 + 7 * node as u64)).await;
+        // Who won it gathers the next batch, each node in a rhythm of its own.
+        tokio::time::sleep(Duration::from_millis(40 + 7 * node as u64)).await;
     }
     let begun = Instant::now();
     while let Err(error) = own.catch_up().await {

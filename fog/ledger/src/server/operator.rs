@@ -178,7 +178,6 @@ impl<S: CheckpointStore> Operator<S> {
     /// what is left, in order. `None` if nothing is.
     fn admit(&mut self, batch: &mut Vec<Submission>) -> Option<(State, Vec<Entry>)> {
         let mut state = self.state.clone();
-        let mut index = self.sequencer.checkpoint().size();
         let (mut left, mut entries) = (Vec::with_capacity(batch.len()), Vec::new());
         for submission in batch.drain(..) {
             match self.sequencer.find(submission.entry.as_bytes()) {
@@ -194,7 +193,6 @@ impl<S: CheckpointStore> Operator<S> {
             }
             match state.append(&submission.entry) {
                 Ok(_) => {
-                    index += 1;
                     entries.push(submission.entry.clone());
                     left.push(submission);
                 }

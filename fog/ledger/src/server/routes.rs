@@ -61,6 +61,18 @@ pub(crate) struct Counter {
 }
 
 impl Counter {
+    /// Whether somebody whom the log knows, now or once, has really signed the entry.
+    fn knows_a_signer(&self, entry: &Entry) -> bool {
+        let state = read(&self.state);
+        let Some(state) = state.as_ref() else { return false };
+        entry.signers().iter().any(|name| {
+            let member = state.members().filter(|member| member.name.as_str() == name);
+            let registered = state.keys_named(name).iter().map(|own| own.key.vkey());
+            let mut keys = member.map(|member| member.key.vkey()).chain(registered);
+            keys.any(|key| entry.verify(key).is_ok())
+        })
+    }
+
     /// The policy for this entry, where it is another than that of every published checkpoint.
     fn stricter(&self, entry: &Entry) -> Option<Policy> {
         if entry.kind() != EntryKind::Commitment {
@@ -345,7 +357,10 @@ fn not_sequenced(counter: &Counter, entry: &Entry, error: &NotSequenced) -> Resp
     let status = match error {
         NotSequenced::Refused(refused) => {
             tracing::warn!(kind = %entry.kind(), %refused, "an entry was refused");
-            counter.gossip.refused(EvidenceKind::RefusedEntry, entry, &refused.to_string());
+            // A stranger's attempt is nobody's, and strangers could make any number of them.
+            if counter.knows_a_signer(entry) {
+                counter.gossip.refused(EvidenceKind::RefusedEntry, entry, &refused.to_string());
+            }
             StatusCode::FORBIDDEN
         }
         NotSequenced::Full => StatusCode::TOO_MANY_REQUESTS,

@@ -227,9 +227,12 @@ async fn the_quorum_is_needed_and_two_of_four_are_none() {
 async fn what_the_rules_refuse_is_everybodys_news() {
     let consortium = Consortium::found().await;
     let stranger = Identity::generate("fog.example/site", [78; 32]).unwrap();
-    let refused =
-        consortium.client(0).submit(&commitment(&stranger, 1), Level::Sequenced, SOON).await;
-    assert!(matches!(refused, Err(SubmitError::Refused(_))), "{refused:?}");
+    // A stranger's attempt is refused and no news; a member's is.
+    for signer in [&stranger, &consortium.members[2]] {
+        let entry = commitment(signer, 1);
+        let refused = consortium.client(0).submit(&entry, Level::Sequenced, SOON).await;
+        assert!(matches!(refused, Err(SubmitError::Refused(_))), "{refused:?}");
+    }
     for n in 0..4 {
         let client = consortium.client(n);
         let told = eventually("the news", async || {
@@ -237,6 +240,7 @@ async fn what_the_rules_refuse_is_everybodys_news() {
         })
         .await;
         assert_eq!(told[0].kind(), EvidenceKind::RefusedEntry);
+        assert_eq!(told.len(), 1);
     }
 }
 
