@@ -1,7 +1,7 @@
 //! A consortium of four members, each a process, over HTTPS; a hospital whose fog puts its log before them.
 
 use crate::programs;
-use crate::ward::{Monitors, Process, Site, Wanted, free_port, http_get, now, until};
+use crate::ward::{FAST_HEART, Process, Site, Wanted, fast_hearts, free_port, http_get, until};
 use haar_ledger::client::{Client, Level, http};
 use haar_ledger::governance::{CommitmentBody, State};
 use haar_ledger::{AddCheckpoint, Entry, EntryKind, Identity, LeafKind, Policy};
@@ -11,26 +11,6 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-const PIPELINE: &str = r#"
-id = "fast"
-version = 1
-title = "Fast heart"
-family = "vitals"
-
-[window]
-size = "10s"
-
-[[signals]]
-name = "heart_rate"
-rate_hz = 1.0
-
-[[flags]]
-name = "fast"
-priority = "high"
-text = "The heart beats fast."
-when = "heart_rate.mean > 100"
-"#;
-const SECONDS: i64 = 60;
 const ORIGIN: &str = "consortium.example/log";
 const MEMBERS: usize = 4;
 
@@ -147,7 +127,7 @@ impl<'a> Consortium<'a> {
 #[test]
 fn a_hospitals_log_is_put_before_members_whom_nobody_has_to_trust() {
     let profiles: Vec<String> = BUILT_IN.iter().map(|(_, text)| (*text).to_owned()).collect();
-    let site = Site::new(&Wanted { profiles: &profiles, pipeline: PIPELINE, otlp: None });
+    let site = Site::new(&Wanted { profiles: &profiles, pipeline: FAST_HEART, otlp: None });
     let mut consortium = Consortium::found(&site);
     until("the first checkpoint is witnessed", || {
         let runtime = runtime();
@@ -166,7 +146,7 @@ fn a_hospitals_log_is_put_before_members_whom_nobody_has_to_trust() {
     site.wait_ready(&mut fog, site.fog_admin);
     let mut edge = site.edge();
     site.wait_ready(&mut edge, site.edge_admin);
-    publish(&site);
+    fast_hearts(&site, &["bed-1", "bed-2"]);
     until("the whole site log is witnessed", || {
         let levels = levels(&site);
         levels["leaves"].as_u64() > Some(10) && levels["witnessed"] == levels["leaves"]
@@ -191,9 +171,24 @@ fn a_hospitals_log_is_put_before_members_whom_nobody_has_to_trust() {
     assert!(consortium.ask(1, "show").contains("version 0"));
     assert!(edge.terminate().success());
     assert!(fog.terminate().success());
-    for server in consortium.servers {
+    let log = Identity::load(&site.path("consortium.key")).unwrap().vkey().to_string();
+    for server in std::mem::take(&mut consortium.servers) {
         assert!(server.terminate().success());
     }
+    exported_tiles_are_sound(&site, &log);
+}
+
+/// What the mirror has is written as static files, and hashed again from the entries up.
+fn exported_tiles_are_sound(site: &Site, log: &str) {
+    let run = |program: &str, args: &[&str]| {
+        let mut command = Command::new(programs::own(program));
+        let done = command.args(args).current_dir(site.path("")).output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8(done.stdout).unwrap()
+    };
+    run("haar-ledger", &["export", "--config", "ledger-1.toml", "--out", "tiles"]);
+    let checked = run("haar", &["fsck", "--log", "tiles", "--key", log]);
+    assert!(checked.contains("PASS"), "{checked}");
 }
 
 /// The fog's configuration: its log goes before the members, and edges keep what is not witnessed.
@@ -207,20 +202,6 @@ fn put_before(site: &Site, consortium: &Consortium<'_>) {
         consortium.url(1)
     );
     std::fs::write(&path, text).unwrap();
-}
-
-fn publish(site: &Site) {
-    let begin = now().plus_micros(-2 * SECONDS * 1_000_000);
-    let mut monitors = Monitors::connect(site.broker_port);
-    for second in 0..SECONDS {
-        for patient in ["bed-1", "bed-2"] {
-            let at = begin.plus_micros(second * 1_000_000);
-            let topic = format!("ward/{patient}/monitor-of-{patient}/vitals");
-            let payload = format!(r#"{{"ts":"{at}","seq":{second},"hr":120.0,"spo2":97.0}}"#);
-            monitors.publish(&topic, &payload);
-        }
-    }
-    monitors.finish();
 }
 
 fn levels(site: &Site) -> Value {
@@ -256,6 +237,13 @@ fn flagged_events_are_proven(consortium: &Consortium<'_>, policy: &str) {
     let prove = format!("prove {} --policy consortium.policy --out event.tlog-proof", flagged[0]);
     let printed = consortium.ask(1, &prove);
     assert!(printed.matches("witnessed by").count() >= 3, "{printed}");
+    let verified = Command::new(programs::own("haar"))
+        .args(["verify", "event.tlog-proof", "--policy", "consortium.policy"])
+        .current_dir(consortium.site.path(""))
+        .output()
+        .unwrap();
+    let words = String::from_utf8_lossy(&verified.stdout);
+    assert!(verified.status.success() && words.starts_with("PASS  commitment entry"), "{words}");
     // An entry of nobody's is refused.
     let stranger = Identity::generate("stranger.example", [5; 32]).unwrap();
     let first = runtime.block_on(consortium.client(0).entry(flagged[0])).unwrap();

@@ -2,7 +2,7 @@
 //! HTTP and through mosquitto; and `haar alarms` shows them and acts on them.
 
 use crate::programs;
-use crate::ward::{Monitors, Site, Wanted, http_get, now, until};
+use crate::ward::{FAST_HEART, Site, Wanted, fast_hearts, http_get, until};
 use haar_normalize::BUILT_IN;
 use rumqttc::{Client, Event, MqttOptions, Packet, QoS};
 use serde_json::Value;
@@ -13,28 +13,7 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// Windows of 10 s; four flagged ones make an alarm of medium priority by the built-in policy.
-const PIPELINE: &str = r#"
-id = "fast"
-version = 1
-title = "Fast heart"
-family = "vitals"
-
-[window]
-size = "10s"
-
-[[signals]]
-name = "heart_rate"
-rate_hz = 1.0
-
-[[flags]]
-name = "fast"
-priority = "high"
-text = "The heart beats fast."
-when = "heart_rate.mean > 100"
-"#;
 const PATIENTS: [&str; 3] = ["bed-1", "bed-2", "bed-3"];
-const SECONDS: i64 = 60;
 
 /// Bodies by idempotency key, and how often each came.
 type Received = Arc<Mutex<BTreeMap<String, (u32, Value)>>>;
@@ -42,7 +21,7 @@ type Received = Arc<Mutex<BTreeMap<String, (u32, Value)>>>;
 #[test]
 fn a_killed_fog_delivers_what_was_in_its_outbox() {
     let profiles: Vec<String> = BUILT_IN.iter().map(|(_, text)| (*text).to_owned()).collect();
-    let site = Site::new(&Wanted { profiles: &profiles, pipeline: PIPELINE, otlp: None });
+    let site = Site::new(&Wanted { profiles: &profiles, pipeline: FAST_HEART, otlp: None });
     let hook = TcpListener::bind("127.0.0.1:0").unwrap();
     let hook_port = hook.local_addr().unwrap().port();
     // Nobody answers until the fog has been killed and started again.
@@ -54,7 +33,7 @@ fn a_killed_fog_delivers_what_was_in_its_outbox() {
     site.wait_ready(&mut fog, site.fog_admin);
     let mut edge = site.edge();
     site.wait_ready(&mut edge, site.edge_admin);
-    publish(&site);
+    fast_hearts(&site, &PATIENTS);
     until("every patient's alarm waits for the pager", || waiting(&site, "pager") >= 3);
     fog.kill();
     let by_http = serve(hook_port);
@@ -90,20 +69,6 @@ fn notify(site: &Site, hook_port: u16) {
         site.broker_port
     ));
     std::fs::write(&path, text).unwrap();
-}
-
-fn publish(site: &Site) {
-    let begin = now().plus_micros(-2 * SECONDS * 1_000_000);
-    let mut monitors = Monitors::connect(site.broker_port);
-    for second in 0..SECONDS {
-        for patient in PATIENTS {
-            let at = begin.plus_micros(second * 1_000_000);
-            let topic = format!("ward/{patient}/monitor-of-{patient}/vitals");
-            let payload = format!(r#"{{"ts":"{at}","seq":{second},"hr":120.0,"spo2":97.0}}"#);
-            monitors.publish(&topic, &payload);
-        }
-    }
-    monitors.finish();
 }
 
 fn outbox(site: &Site) -> Value {

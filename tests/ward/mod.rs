@@ -6,12 +6,14 @@
 
 mod collector;
 mod devices;
+mod fast_heart;
 mod process;
 mod site;
 mod site_log;
 
 pub use collector::{Collector, Span};
 pub use devices::{Answer, Monitors, Patch, coap_client};
+pub use fast_heart::{FAST_HEART, fast_hearts};
 pub use process::Process;
 pub use site::{Site, Wanted, free_port};
 pub use site_log::{Leaves, Live};

@@ -122,6 +122,7 @@ fn check(
     }
 }
 
+/// Reads a policy file.
 pub fn read_policy(path: &Path) -> Result<Policy, Failure> {
     let named = |error| Failure::usage(format!("{}: {error}", path.display()));
     read_limited(path, MAX_POLICY_BYTES as u64)?.parse().map_err(named)
@@ -228,7 +229,7 @@ fn witnesses_in_words(witnesses: &[(String, u64)]) -> String {
 }
 
 /// A time in POSIX seconds, as people read it.
-fn at(time_s: u64) -> String {
+pub fn at(time_s: u64) -> String {
     let time = i64::try_from(time_s).ok().and_then(|time| Timestamp::from_second(time).ok());
     time.map_or_else(|| format!("{time_s} s"), |time| time.to_string())
 }

@@ -6,18 +6,15 @@
 
 use clap::Parser;
 use haar_edge::{Config, RunError, StartError};
-use haar_telemetry::Telemetry;
+use haar_telemetry::{Telemetry, stop_on_signals};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// A running edge that failed.
 const FAILED: u8 = 1;
 /// A configuration that cannot be used.
 const UNUSABLE: u8 = 2;
-/// Stopped by a second signal.
-const INTERRUPTED: i32 = 130;
 
 /// Takes readings from devices by MQTT and CoAP, keeps them durably and sends them to the fog.
 ///
@@ -70,7 +67,7 @@ async fn serve(config: Config) -> ExitCode {
         Err(error) => return unusable(&error),
     };
     let shutdown = CancellationToken::new();
-    if let Err(error) = follow_signals(shutdown.clone()) {
+    if let Err(error) = stop_on_signals(shutdown.clone()) {
         eprintln!("haar-edge: cannot listen to signals: {error}");
         return ExitCode::from(FAILED);
     }
@@ -108,24 +105,4 @@ fn not_started(error: &StartError) -> ExitCode {
 fn unusable(error: &dyn std::error::Error) -> ExitCode {
     eprintln!("haar-edge: {error}");
     ExitCode::from(UNUSABLE)
-}
-
-/// The first signal drains, the second ends the process.
-fn follow_signals(shutdown: CancellationToken) -> std::io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::spawn(async move {
-        for again in [false, true] {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            if again {
-                std::process::exit(INTERRUPTED);
-            }
-            tracing::info!("stopping: draining the spool; a second signal stops at once");
-            shutdown.cancel();
-        }
-    });
-    Ok(())
 }

@@ -17,7 +17,7 @@ mod tiles;
 pub use folder::{ExportError, FolderReport, fsck_folder};
 pub use reader::{Copy, CopyError, MAX_ADVANCE, ReadLogError, Reader};
 pub use sequencer::{MAX_APPEND_ENTRIES, SequenceError, Sequenced, Sequencer};
-pub use tiles::{ApplyError, MAX_ENTRIES_READ, Tiles, TilesError, included};
+pub use tiles::{ApplyError, MAX_ENTRIES_READ, Published, Tiles, TilesError, included};
 
 use crate::entry::MAX_ENTRY_BYTES;
 

@@ -4,10 +4,9 @@
 use clap::{Args, Parser, Subcommand};
 use haar_ledger::server::{Config, Role, run};
 use haar_ledger::{Cosigner, Identity};
-use haar_telemetry::{Metrics, Settings, Telemetry};
+use haar_telemetry::{Metrics, Settings, Telemetry, stop_on_signals};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// A member of Haar's ledger: operator, witness, mirror or monitor of the consortium log.
@@ -27,6 +26,8 @@ enum Command {
     Serve(Serve),
     /// Make a signing key and print its public half.
     Key(Key),
+    /// Write the published log of a stopped server as static files, for any web server.
+    Export(Export),
 }
 
 #[derive(Args)]
@@ -40,6 +41,16 @@ struct Serve {
     /// Only check the configuration.
     #[arg(long)]
     check: bool,
+}
+
+#[derive(Args)]
+struct Export {
+    /// The configuration of the server.
+    #[arg(long)]
+    config: PathBuf,
+    /// The folder; what is there of the same log already is not written again.
+    #[arg(long)]
+    out: PathBuf,
 }
 
 #[derive(Args)]
@@ -58,17 +69,29 @@ struct Key {
 async fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(args) => serve(args).await,
-        Command::Key(args) => match make_key(&args) {
-            Ok(vkey) => {
-                println!("{vkey}");
-                ExitCode::SUCCESS
-            }
-            Err(message) => {
-                eprintln!("haar-ledger: {message}");
-                ExitCode::FAILURE
-            }
-        },
+        Command::Key(args) => say(make_key(&args)),
+        Command::Export(args) => say(export(&args)),
     }
+}
+
+fn say(done: Result<String, String>) -> ExitCode {
+    match done {
+        Ok(line) => {
+            println!("{line}");
+            ExitCode::SUCCESS
+        }
+        Err(message) => {
+            eprintln!("haar-ledger: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn export(args: &Export) -> Result<String, String> {
+    let config = Config::load(&args.config).map_err(|error| error.to_string())?;
+    let entries =
+        haar_ledger::server::export(&config, &args.out).map_err(|error| error.to_string())?;
+    Ok(format!("{entries} entries in {}; check them: haar fsck --log", args.out.display()))
 }
 
 async fn serve(args: Serve) -> ExitCode {
@@ -128,23 +151,4 @@ async fn node(config: Config) -> Result<(), String> {
     let ended = run(config, metrics, shutdown).await;
     telemetry.shutdown().await;
     ended.map_err(|error| error.to_string())
-}
-
-/// The first SIGTERM or SIGINT drains and stops, the second stops at once.
-fn stop_on_signals(shutdown: CancellationToken) -> std::io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::spawn(async move {
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            if shutdown.is_cancelled() {
-                std::process::exit(130);
-            }
-            shutdown.cancel();
-        }
-    });
-    Ok(())
 }

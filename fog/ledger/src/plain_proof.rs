@@ -4,15 +4,11 @@
 //! C2SP tlog-proof (`c2sp.org/tlog-proof@v1`) without the `extra` line: what the leaf is, whoever asked for the
 //! proof has. At most [`MAX_PLAIN_PROOF_BYTES`].
 
-use crate::base64;
 use crate::checkpoint::MAX_COSIGNED_BYTES;
-use std::fmt::Write;
+use crate::proof::{read_plain, write_lines};
 
 /// The longest proof: 64 hashes and a checkpoint with many cosignatures.
 pub const MAX_PLAIN_PROOF_BYTES: usize = MAX_COSIGNED_BYTES + 4 * 1024;
-
-const HEADER: &str = "c2sp.org/tlog-proof@v1";
-const MAX_PATH: usize = 64;
 
 /// A proof. That it can be read does not say that it holds.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -33,14 +29,7 @@ pub struct MalformedProof;
 impl PlainProof {
     /// The proof as text.
     pub fn to_text(&self) -> String {
-        let mut text = format!("{HEADER}\nindex {}\n", self.index);
-        for hash in &self.path {
-            // Writing to a string does not fail.
-            let _ = writeln!(text, "{}", base64::encode(hash));
-        }
-        text.push('\n');
-        text += &self.checkpoint;
-        text
+        write_lines(None, self.index, &self.path, &self.checkpoint)
     }
 
     /// Reads a proof.
@@ -51,21 +40,8 @@ impl PlainProof {
         if text.len() > MAX_PLAIN_PROOF_BYTES {
             return Err(MalformedProof);
         }
-        let (head, checkpoint) = text.split_once("\n\n").ok_or(MalformedProof)?;
-        let mut lines = head.split('\n');
-        if lines.next() != Some(HEADER) {
-            return Err(MalformedProof);
-        }
-        let number =
-            lines.next().and_then(|line| line.strip_prefix("index ")).ok_or(MalformedProof)?;
-        let index: u64 = number.parse().map_err(|_| MalformedProof)?;
-        let path = lines
-            .map(base64::decode_array)
-            .collect::<Option<Vec<[u8; 32]>>>()
-            .filter(|path| path.len() <= MAX_PATH)
-            .ok_or(MalformedProof)?;
-        let proof = Self { index, path, checkpoint: checkpoint.to_owned() };
-        if proof.to_text() == text { Ok(proof) } else { Err(MalformedProof) }
+        let (index, path, checkpoint) = read_plain(text).map_err(|_| MalformedProof)?;
+        Ok(Self { index, path, checkpoint: checkpoint.to_owned() })
     }
 }
 

@@ -115,15 +115,7 @@ impl ProofFile {
 
     /// The file's content.
     pub fn to_text(&self) -> String {
-        let mut text =
-            format!("{HEADER}\nextra {}\nindex {}\n", base64::encode(&self.extra), self.index);
-        for hash in &self.path {
-            text += &base64::encode(hash);
-            text.push('\n');
-        }
-        text.push('\n');
-        text += &self.checkpoint;
-        text
+        write_lines(Some(&self.extra), self.index, &self.path, &self.checkpoint)
     }
 
     /// Reads a file's content.
@@ -140,21 +132,37 @@ impl ProofFile {
         }
         let extra = lines.next().and_then(|line| base64::decode(line.strip_prefix("extra ")?));
         let extra = extra.ok_or_else(|| lines.expected("extra and base64"))?;
-        let index = lines.next().and_then(|line| decimal(line.strip_prefix("index ")?));
-        let index = index.ok_or_else(|| lines.expected("index and a decimal number"))?;
-        let mut path = Vec::new();
-        loop {
-            match lines.next() {
-                Some("") => break,
-                Some(line) if path.len() < MAX_PATH => {
-                    let hash = base64::decode_array(line);
-                    path.push(hash.ok_or_else(|| lines.expected("base64 of 32 bytes"))?);
-                }
-                _ => return Err(lines.expected("an empty line before the checkpoint")),
-            }
-        }
+        let (index, path) = lines.index_and_path()?;
         Ok(Self { extra, index, path, checkpoint: lines.rest.to_owned() })
     }
+}
+
+/// Writes the lines of a C2SP tlog-proof.
+pub(crate) fn write_lines(
+    extra: Option<&[u8]>,
+    index: u64,
+    path: &[[u8; 32]],
+    checkpoint: &str,
+) -> String {
+    let extra = extra.map(|extra| format!("extra {}\n", base64::encode(extra)));
+    let mut text = format!("{HEADER}\n{}index {index}\n", extra.unwrap_or_default());
+    for hash in path {
+        text += &base64::encode(hash);
+        text.push('\n');
+    }
+    text.push('\n');
+    text += checkpoint;
+    text
+}
+
+/// Reads the lines of a C2SP tlog-proof that has no extra data: index, path and checkpoint.
+pub(crate) fn read_plain(text: &str) -> Result<(u64, Vec<[u8; 32]>, &str), ProofError> {
+    let mut lines = Lines { rest: text, number: 0 };
+    if lines.next() != Some(HEADER) {
+        return Err(ProofError::Header);
+    }
+    let (index, path) = lines.index_and_path()?;
+    Ok((index, path, lines.rest))
 }
 
 impl fmt::Debug for ProofFile {
@@ -267,6 +275,24 @@ impl<'a> Lines<'a> {
         let (line, rest) = self.rest.split_once('\n')?;
         self.rest = rest;
         Some(line)
+    }
+
+    /// The index line, the path, and the empty line behind it; the checkpoint is what is left.
+    fn index_and_path(&mut self) -> Result<(u64, Vec<[u8; 32]>), ProofError> {
+        let index = self.next().and_then(|line| decimal(line.strip_prefix("index ")?));
+        let index = index.ok_or_else(|| self.expected("index and a decimal number"))?;
+        let mut path = Vec::new();
+        loop {
+            match self.next() {
+                Some("") => break,
+                Some(line) if path.len() < MAX_PATH => {
+                    let hash = base64::decode_array(line);
+                    path.push(hash.ok_or_else(|| self.expected("base64 of 32 bytes"))?);
+                }
+                _ => return Err(self.expected("an empty line before the checkpoint")),
+            }
+        }
+        Ok((index, path))
     }
 
     fn expected(&self, expected: &'static str) -> ProofError {

@@ -32,7 +32,7 @@ pub use routes::{MAX_BODY_BYTES, MAX_WAIT};
 pub use tls::TlsError;
 
 use crate::client::{self, Client, HttpError};
-use crate::consortium::{Copy, Reader, SequenceError, Sequencer, Tiles, TilesError};
+use crate::consortium::{Copy, ExportError, Reader, SequenceError, Sequencer, Tiles, TilesError};
 use crate::cosignature::Cosigner;
 use crate::entry::{Entry, EntryError};
 use crate::governance::{Refused, State};
@@ -40,16 +40,17 @@ use crate::identity::{Identity, IdentityError, VerifierKey, VerifierKeyError};
 use crate::store::{CheckpointStore, EtcdStore, RedbStore, StoreError};
 use crate::witness::Witness;
 use axum::Router;
-use cosign::{Cosigning, Published};
+use cosign::Cosigning;
 use follow::Follower;
 use gossip::Gossip;
 use haar_telemetry::{Admin, AdminError, Metrics, Readiness};
 use operator::{Batching, Operator, SharedState};
 use redb::Database;
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -106,6 +107,9 @@ pub enum ServerError {
     /// The tiles.
     #[error(transparent)]
     Tiles(#[from] TilesError),
+    /// The folder to export to.
+    #[error(transparent)]
+    Export(#[from] ExportError),
     /// The store of checkpoints.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -186,6 +190,18 @@ pub async fn start(
     Ok(Running { addr, admin_addr, tasks, shutdown })
 }
 
+/// Writes what a server that is stopped has published to a folder of static files; how many entries.
+///
+/// # Errors
+/// If the server runs, has published nothing, or something cannot be written.
+pub fn export(config: &Config, folder: &Path) -> Result<u64, ServerError> {
+    let path = config.data_dir.join(DATABASE_FILE);
+    let db = Arc::new(Database::open(path).map_err(redb::Error::from)?);
+    let tiles = Tiles::open(db, config.log.parse()?)?;
+    tiles.export(folder)?;
+    Ok(tiles.published()?.map_or(0, |published| published.size))
+}
+
 impl Running {
     /// Where others connect.
     pub fn addr(&self) -> SocketAddr {
@@ -237,7 +253,10 @@ impl Server {
             true => Some(Tiles::open(self.db.clone(), self.log.clone())?),
             false => None,
         };
-        let state = self.state(tiles.as_ref())?;
+        let state = SharedState::default();
+        if let Some(tiles) = &tiles {
+            replay(&state, tiles)?;
+        }
         let gossip = self.gossip(&state)?;
         let mut router = routes::evidence(gossip.clone());
         if let Some(tiles) = &tiles {
@@ -255,24 +274,6 @@ impl Server {
             router = router.merge(self.witness(gossip, follower.filter(|_| mirrors))?);
         }
         Ok(router)
-    }
-
-    /// What the entries that are stored here come to.
-    fn state(&self, tiles: Option<&Tiles>) -> Result<SharedState, ServerError> {
-        let mut state = None;
-        let mut first = 0;
-        while let Some(tiles) = tiles {
-            let entries = tiles.entries(first)?;
-            if entries.is_empty() {
-                break;
-            }
-            for entry in entries {
-                // What the rules refuse was told when it came.
-                let _ = follow::follow(&mut state, first, &entry);
-                first += 1;
-            }
-        }
-        Ok(Arc::new(RwLock::new(state)))
     }
 
     fn gossip(&mut self, state: &SharedState) -> Result<Gossip, ServerError> {
@@ -351,18 +352,15 @@ impl Server {
     ) -> Result<Router, ServerError> {
         let tiles = sequencer.tiles().clone();
         // Opening may have made the log, or applied what was staged.
-        let stored = self.state(Some(&tiles))?;
-        let known = stored.read().unwrap_or_else(PoisonError::into_inner).clone();
-        state.write().unwrap_or_else(PoisonError::into_inner).clone_from(&known);
+        replay(state, &tiles)?;
+        let known = state.read().unwrap_or_else(PoisonError::into_inner).clone();
         let known = known.ok_or(ServerError::NoGenesis)?;
         let batching = Batching {
             gather: Duration::from_millis(config.batch_ms),
             entries: config.batch_entries,
         };
         let (operator, desk, latest) = Operator::new(sequencer, known, Arc::clone(state), batching);
-        let size = tiles.published_size()?;
-        let note = tiles.published()?.unwrap_or_default();
-        let (published, seen) = watch::channel(Published { size, note });
+        let (published, seen) = watch::channel(tiles.published()?.unwrap_or_default());
         let policy = {
             let state = Arc::clone(state);
             move || follow::policy_of(&state)
@@ -376,9 +374,11 @@ impl Server {
             refresh: Duration::from_secs(config.refresh_s),
         };
         let (stop, done) = (self.shutdown.clone(), self.shutdown.clone());
-        self.tasks.spawn(async move { Ok(operator.run(stop).await?) });
-        self.tasks.spawn(async move {
-            cosigning.run(done).await;
+        // Both write to disk: each on a thread of its own, not on one that serves others.
+        let (here, there) = (Handle::current(), Handle::current());
+        self.tasks.spawn_blocking(move || Ok(here.block_on(operator.run(stop))?));
+        self.tasks.spawn_blocking(move || {
+            there.block_on(cosigning.run(done));
             Ok(())
         });
         let origin = Arc::from(self.log.origin());
@@ -415,6 +415,26 @@ impl Server {
             Ok(())
         });
         Ok(Some(follower))
+    }
+}
+
+/// Applies to the state what is stored here and not in it yet.
+fn replay(state: &SharedState, tiles: &Tiles) -> Result<(), TilesError> {
+    let mut state = state.write().unwrap_or_else(PoisonError::into_inner);
+    loop {
+        let first = state.as_ref().map_or(0, State::next_index);
+        let entries = tiles.entries(first)?;
+        if entries.is_empty() {
+            return Ok(());
+        }
+        for (index, entry) in (first..).zip(entries) {
+            // What the rules refuse was told when it came.
+            let _ = follow::follow(&mut state, index, &entry);
+        }
+        if state.is_none() {
+            // Not a log of ours: its first entry is no genesis.
+            return Ok(());
+        }
     }
 }
 

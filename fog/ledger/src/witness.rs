@@ -24,7 +24,7 @@ use crate::cosignature::Cosigner;
 use crate::identity::{MAX_ORIGIN_BYTES, VerifierKey};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use std::fmt::Write;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use tlog_tiles::Hash;
 
 /// The most hashes in a consistency proof (C2SP tlog-witness).
@@ -172,7 +172,7 @@ impl AddCheckpointError {
 pub struct Witness {
     db: Arc<Database>,
     cosigner: Cosigner,
-    logs: RwLock<Vec<VerifierKey>>,
+    logs: Vec<VerifierKey>,
 }
 
 impl Witness {
@@ -188,7 +188,7 @@ impl Witness {
         let tx = db.begin_write()?;
         tx.open_table(CHECKPOINTS)?;
         tx.commit()?;
-        Ok(Self { db, cosigner, logs: RwLock::new(logs) })
+        Ok(Self { db, cosigner, logs })
     }
 
     /// Who cosigns.
@@ -198,16 +198,7 @@ impl Witness {
 
     /// The origins of the logs that are watched.
     pub fn origins(&self) -> Vec<String> {
-        let logs = self.logs.read().unwrap_or_else(PoisonError::into_inner);
-        logs.iter().map(|log| log.origin().to_owned()).collect()
-    }
-
-    /// Watches one more log, or one more key of a log.
-    pub fn watch(&self, log: VerifierKey) {
-        let mut logs = self.logs.write().unwrap_or_else(PoisonError::into_inner);
-        if !logs.contains(&log) {
-            logs.push(log);
-        }
+        self.logs.iter().map(|log| log.origin().to_owned()).collect()
     }
 
     /// Answers an `add-checkpoint` request at `now_s` (POSIX seconds) with the cosignature line. It is on disk
@@ -254,13 +245,12 @@ impl Witness {
     }
 
     fn signed(&self, request: &AddCheckpoint) -> Result<(Head, VerifierKey), AddCheckpointError> {
-        let logs = self.logs.read().unwrap_or_else(PoisonError::into_inner);
         let origin = request.checkpoint.lines().next().unwrap_or_default();
-        if !logs.iter().any(|log| log.origin() == origin) {
+        if !self.logs.iter().any(|log| log.origin() == origin) {
             let origin = origin.chars().take(MAX_ORIGIN_BYTES).collect();
             return Err(AddCheckpointError::UnknownLog(origin));
         }
-        Head::open_cosigned(request.checkpoint.as_bytes(), &logs)
+        Head::open_cosigned(request.checkpoint.as_bytes(), &self.logs)
             .map_err(AddCheckpointError::Signature)
     }
 }

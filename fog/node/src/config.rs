@@ -1,16 +1,16 @@
 //! The node's one configuration file: TOML, every key with a default but the data directory and the
 //! keys, unknown keys an error, secrets only by the names of files. `haar-fog.example.toml` documents it.
 
+use haar_telemetry::read_config;
 use serde::Deserialize;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 mod notify;
 
-pub use notify::{FhirTarget, MailTls, MqttTarget, NotifyTarget, SmtpTarget, WebhookTarget};
+pub use haar_telemetry::ConfigError;
 
-/// The longest configuration file, in bytes.
-const MAX_CONFIG_BYTES: u64 = 1 << 20;
+pub use notify::{FhirTarget, MailTls, MqttTarget, NotifyTarget, SmtpTarget, WebhookTarget};
 
 /// The configuration of a fog node.
 #[derive(Clone, PartialEq, Debug, Deserialize)]
@@ -209,62 +209,13 @@ const fn default_credit() -> u32 {
     65_536
 }
 
-/// Why there is no configuration.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("cannot read the configuration {path}: {error}", path = .path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        error: std::io::Error,
-    },
-    /// The file is larger than any configuration.
-    #[error("{path} has {bytes} bytes; a configuration has at most {MAX_CONFIG_BYTES}", path = .path.display())]
-    TooLong {
-        /// The file.
-        path: PathBuf,
-        /// Its length.
-        bytes: u64,
-    },
-    /// Not the TOML of a configuration; the text names line, column and key.
-    #[error("{path}: {error}\nhaar-fog.example.toml shows every key", path = .path.display())]
-    Syntax {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        #[source]
-        error: Box<toml::de::Error>,
-    },
-    /// A value that makes no sense.
-    #[error("{key} {problem}")]
-    Value {
-        /// The key.
-        key: &'static str,
-        /// What is wrong, and what to write.
-        problem: String,
-    },
-}
-
 impl Config {
     /// Reads a file. Relative paths in it are relative to the file.
     ///
     /// # Errors
     /// If it cannot be read, is malformed, or a value makes no sense.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let read = |error| ConfigError::Read { path: path.to_owned(), error };
-        let bytes = std::fs::metadata(path).map_err(read)?.len();
-        if bytes > MAX_CONFIG_BYTES {
-            return Err(ConfigError::TooLong { path: path.to_owned(), bytes });
-        }
-        let text = std::fs::read_to_string(path).map_err(read)?;
-        let mut config: Self = toml::from_str(&text).map_err(|error| ConfigError::Syntax {
-            path: path.to_owned(),
-            error: Box::new(error),
-        })?;
+        let mut config: Self = read_config(path, "haar-fog.example.toml")?;
         let base = path.parent().unwrap_or(Path::new(""));
         for file in config.files() {
             *file = base.join(&*file);

@@ -423,7 +423,9 @@ impl Envoy {
     }
 
     fn remember(&self, key: &str, number: u64) -> Result<(), redb::Error> {
-        let tx = self.store.database().begin_write()?;
+        let mut tx = self.store.database().begin_write()?;
+        // The next durable commit takes it along; what is lost before that is done again.
+        tx.set_durability(redb::Durability::None)?;
         set(&tx, key, number)?;
         tx.commit()?;
         Ok(())

@@ -12,28 +12,22 @@
 //! [`MAX_COURSES`] patients; of more the one who was silent longest is forgotten, and begins anew. What
 //! [`haar_inference::personal`] says of coverage holds. The model is the built-in one; it cannot be replaced through the registry yet.
 
+use crate::facts::{ChangedRow, Facts};
 use haar_dataflow::conclude::Concluded;
 use haar_inference::LoadError;
 use haar_inference::personal::{COVERAGES, Judgement, Normals, PersonalState, SIGNALS};
 use haar_schema::{Evidence, Feature, FlaggedEvent, Priority, SignalId, Subject};
-use std::collections::{BTreeMap, BTreeSet};
 
 /// Patients whose courses are kept.
 pub(crate) const MAX_COURSES: usize = 100_000;
-/// Version of a row: its first byte. The rest is the state in postcard.
-const ROW_VERSION: u8 = 1;
 /// Share of the readings below which the mean of a window is no reading.
 const COVERAGE_MIN: f64 = 0.5;
 const HOUR_US: i64 = 3_600_000_000;
 
-/// A course that changed: the patient, and the row, or none if it was forgotten.
-pub(crate) type ChangedCourse = (Subject, Option<Vec<u8>>);
-
 /// All courses.
 pub(crate) struct Courses {
     normals: Normals,
-    states: BTreeMap<Subject, PersonalState>,
-    changed: BTreeSet<Subject>,
+    states: Facts<PersonalState>,
 }
 
 impl Courses {
@@ -41,21 +35,11 @@ impl Courses {
     pub(crate) fn restore(
         rows: impl IntoIterator<Item = (Subject, Vec<u8>)>,
     ) -> Result<Self, LoadError> {
-        let mut states = BTreeMap::new();
-        let mut dropped = 0_u64;
-        for (subject, row) in rows {
-            match row.split_first() {
-                Some((&ROW_VERSION, rest)) => match postcard::from_bytes(rest) {
-                    Ok(state) => drop(states.insert(subject, state)),
-                    Err(_) => dropped += 1,
-                },
-                _ => dropped += 1,
-            }
-        }
+        let (states, dropped) = Facts::restore(rows, MAX_COURSES, PersonalState::newest);
         if dropped > 0 {
             tracing::warn!(dropped, "courses of patients are not understood; they begin anew");
         }
-        Ok(Self { normals: Normals::builtin()?, states, changed: BTreeSet::new() })
+        Ok(Self { normals: Normals::builtin()?, states })
     }
 
     /// Looks at a window that is to be committed, and adds the flags that the patient's course raises.
@@ -75,10 +59,9 @@ impl Courses {
             if coverage < COVERAGE_MIN {
                 continue;
             }
-            self.make_room(subject);
-            let state = self.states.entry(subject).or_default();
+            let state = self.states.get_or_begin(subject);
             let Some(judgement) = self.normals.observe(state, signal, mean, at) else { continue };
-            self.changed.insert(subject);
+            self.states.changed(subject);
             if judgement.personal && judgement.unusual == Some(WIDEST) {
                 self.raise(window, signal, mean, &judgement);
             }
@@ -86,25 +69,8 @@ impl Courses {
     }
 
     /// The rows that have changed since they were last taken.
-    pub(crate) fn take_changes(&mut self) -> Vec<ChangedCourse> {
-        let changed = std::mem::take(&mut self.changed);
-        let row = |subject: Subject| {
-            let state = self.states.get(&subject)?;
-            // Into a vector, of types that postcard knows: no failure is possible.
-            postcard::to_extend(state, vec![ROW_VERSION]).ok()
-        };
-        changed.into_iter().map(|subject| (subject, row(subject))).collect()
-    }
-
-    fn make_room(&mut self, subject: Subject) {
-        if self.states.len() < MAX_COURSES || self.states.contains_key(&subject) {
-            return;
-        }
-        let silent = self.states.iter().min_by_key(|(_, state)| state.newest());
-        if let Some(silent) = silent.map(|(subject, _)| *subject) {
-            self.states.remove(&silent);
-            self.changed.insert(silent);
-        }
+    pub(crate) fn take_changes(&mut self) -> Vec<ChangedRow> {
+        self.states.take_changes()
     }
 
     fn raise(&self, window: &mut Concluded, signal: SignalId, mean: f64, judgement: &Judgement) {
@@ -149,8 +115,10 @@ const WIDEST: f64 = COVERAGES[COVERAGES.len() - 1];
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::facts::ROW_VERSION;
     use haar_dataflow::item::Lane;
     use haar_schema::{Features, InputsDigest, PipelineRef, Timestamp, WindowDigest, WindowKey};
+    use std::collections::BTreeMap;
 
     fn window(end_us: i64, rate: f64) -> Concluded {
         let key = WindowKey {

@@ -16,6 +16,7 @@ mod config;
 mod consortium;
 mod courses;
 mod erasure;
+mod facts;
 mod ingest;
 mod models;
 mod node;

@@ -3,10 +3,9 @@
 
 use clap::Parser;
 use haar_fog::{Config, run};
-use haar_telemetry::{Metrics, Settings, Telemetry};
+use haar_telemetry::{Metrics, Settings, Telemetry, stop_on_signals};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// The fog node of Haar: takes readings from edges, runs the pipelines, commits digests and flags.
@@ -62,24 +61,5 @@ async fn node(config: Config) -> Result<(), String> {
     telemetry.shutdown().await;
     let stats = ended.map_err(|error| error.to_string())?;
     eprintln!("haar-fog: stopped; {} leaves in the site log", stats.leaves);
-    Ok(())
-}
-
-/// The first SIGTERM or SIGINT drains and stops, the second stops at once.
-fn stop_on_signals(shutdown: CancellationToken) -> std::io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::spawn(async move {
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            if shutdown.is_cancelled() {
-                std::process::exit(130);
-            }
-            shutdown.cancel();
-        }
-    });
     Ok(())
 }

@@ -13,6 +13,7 @@
 //! what a chart from monitors alone lacks says [`haar_inference::sepsis::Chart`]. The model was measured with laboratory values: how good it is
 //! without them is not what its card says. Corrections of windows are not charted.
 
+use crate::facts::{ChangedRow, Facts};
 use haar_dataflow::conclude::Concluded;
 use haar_inference::LoadError;
 use haar_inference::sepsis::{Chart, HORIZON_H, SepsisModel, SepsisRisk};
@@ -21,14 +22,9 @@ use haar_schema::{
     features_digest,
 };
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
-
-use crate::courses::ChangedCourse;
 
 /// Patients whose charts are kept; a chart is about five kilobytes.
 pub(crate) const MAX_CHARTS: usize = 20_000;
-/// Version of a row: its first byte. The rest is the state in postcard.
-const ROW_VERSION: u8 = 1;
 /// The flag, and the name of the score.
 const FLAG: &str = "sepsis-risk";
 const RULE: &str = "sepsis.probability >= sepsis.threshold";
@@ -37,8 +33,7 @@ const RULE: &str = "sepsis.probability >= sepsis.threshold";
 pub(crate) struct Charts {
     model: SepsisModel,
     inputs: Vec<&'static str>,
-    states: BTreeMap<Subject, State>,
-    changed: BTreeSet<Subject>,
+    states: Facts<State>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -55,21 +50,14 @@ impl Charts {
     pub(crate) fn restore(
         rows: impl IntoIterator<Item = (Subject, Vec<u8>)>,
     ) -> Result<Self, LoadError> {
-        let mut states = BTreeMap::new();
-        let mut dropped = 0_u64;
-        for (subject, row) in rows {
-            let rest = row.split_first().filter(|(version, _)| **version == ROW_VERSION);
-            match rest.map(|(_, rest)| postcard::from_bytes(rest)) {
-                Some(Ok(state)) => drop(states.insert(subject, state)),
-                _ => dropped += 1,
-            }
-        }
+        let heard = |state: &State| Some(state.chart.open_since());
+        let (states, dropped) = Facts::restore(rows, MAX_CHARTS, heard);
         if dropped > 0 {
             tracing::warn!(dropped, "charts of patients are not understood; they begin anew");
         }
         let model = SepsisModel::builtin()?;
         let inputs = Chart::signals().map(haar_schema::SignalId::name).collect();
-        Ok(Self { model, inputs, states, changed: BTreeSet::new() })
+        Ok(Self { model, inputs, states })
     }
 
     /// Charts a window that is to be committed; if it opens an hour, adds the score of those before it, and the flag.
@@ -98,7 +86,7 @@ impl Charts {
             changed |= state.chart.note(signal, value, at);
         }
         if changed {
-            self.changed.insert(subject);
+            self.states.changed(subject);
         }
         match row {
             Some(row) => self.score(window, &row),
@@ -107,14 +95,8 @@ impl Charts {
     }
 
     /// The rows that have changed since they were last taken.
-    pub(crate) fn take_changes(&mut self) -> Vec<ChangedCourse> {
-        let changed = std::mem::take(&mut self.changed);
-        let row = |subject: Subject| {
-            let state = self.states.get(&subject)?;
-            // Into a vector, of types that postcard knows: no failure is possible.
-            postcard::to_extend(state, vec![ROW_VERSION]).ok()
-        };
-        changed.into_iter().map(|subject| (subject, row(subject))).collect()
+    pub(crate) fn take_changes(&mut self) -> Vec<ChangedRow> {
+        self.states.take_changes()
     }
 
     fn values(&self, window: &Concluded) -> Vec<(haar_schema::SignalId, f64)> {
@@ -127,16 +109,9 @@ impl Charts {
     }
 
     fn begin(&mut self, subject: Subject, pipeline: &str, at: Timestamp) {
-        if self.states.len() >= MAX_CHARTS && !self.states.contains_key(&subject) {
-            let silent = self.states.iter().min_by_key(|(_, state)| state.chart.open_since());
-            if let Some(silent) = silent.map(|(subject, _)| *subject) {
-                self.states.remove(&silent);
-                self.changed.insert(silent);
-            }
-        }
         let state =
             State { pipeline: pipeline.to_owned(), chart: Chart::begin(at), was_raised: false };
-        self.states.insert(subject, state);
+        self.states.put(subject, state);
     }
 
     /// Between the hours: neither raised nor clear.

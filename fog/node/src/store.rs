@@ -19,7 +19,7 @@
 //! crash either all of an epoch is there, and its edges are told so, or none, and it is computed again.
 
 use crate::consortium;
-use crate::courses::ChangedCourse;
+use crate::facts;
 use crate::notify::outbox::{self, Key};
 use haar_alarms::ChangedRow;
 use haar_ledger::{
@@ -138,8 +138,8 @@ pub(crate) struct Epoch {
     pub(crate) windows: Vec<(WindowId, Known)>,
     pub(crate) positions: Vec<(EdgeId, Position)>,
     pub(crate) alarms: Vec<ChangedRow>,
-    pub(crate) courses: Vec<ChangedCourse>,
-    pub(crate) charts: Vec<ChangedCourse>,
+    pub(crate) courses: Vec<facts::ChangedRow>,
+    pub(crate) charts: Vec<facts::ChangedRow>,
     /// Parameters of patients: subject, version, and the record with the note.
     pub(crate) parameters: Vec<(Subject, u32, u64)>,
     /// Who is to be told of which record.

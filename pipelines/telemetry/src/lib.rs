@@ -5,6 +5,7 @@
 //! - [`Telemetry`]: logs to standard error and, if an endpoint is set, traces by OTLP. One per process.
 //! - [`Metrics`]: the metrics of one *node*. A process may run several nodes, each with its own.
 //! - [`Readiness`] and [`Admin`]: `/metrics`, `/health/live`, `/health/ready`.
+//! - [`read_config`], [`stop_on_signals`]: how every node reads its configuration and is told to stop.
 //! - [`trace`]: trace context in and out of batches, as W3C `traceparent`.
 //!
 //! # Trust
@@ -17,15 +18,19 @@
 #![forbid(unsafe_code)]
 
 mod admin;
+mod config;
 mod metrics;
 pub mod names;
 mod readiness;
 mod start;
+mod stop;
 pub mod trace;
 
 pub use admin::{Admin, AdminError};
+pub use config::{ConfigError, MAX_CONFIG_BYTES, read_config};
 pub use metrics::{Metrics, MetricsError};
 pub use opentelemetry::KeyValue;
 pub use opentelemetry::metrics::{Counter, Gauge, Histogram};
 pub use readiness::{Condition, Readiness, Unready};
 pub use start::{Settings, StartError, Telemetry};
+pub use stop::{INTERRUPTED, stop_on_signals};

@@ -2,8 +2,11 @@
 
 use super::server::Server;
 use crate::failure::Failure;
-use haar_ledger::consortium::included;
-use haar_ledger::{PlainProof, Policy as TrustPolicy};
+use crate::verify::{at, read_limited, read_policy};
+use haar_ledger::{
+    Entry as SignedEntry, MAX_PROOF_BYTES, PlainProof, Policy as TrustPolicy, Trust, VerifierKey,
+    prove_entry, verify_entry,
+};
 use serde_json::Value;
 use std::path::PathBuf;
 
@@ -51,7 +54,10 @@ pub(super) struct Prove {
     /// The policy that the checkpoint must satisfy (`haar ledger policy`, kept from when it was trusted).
     #[arg(long, value_name = "FILE")]
     policy: PathBuf,
-    /// Where to write the proof; the entry is written beside it, with the ending .entry.
+    /// For a commitment: the site's own proof of the record (`haar prove`), which opens it.
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
+    /// Where to write the proof, for `haar verify --policy`.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
 }
@@ -131,32 +137,48 @@ pub(super) fn entry(args: &Entry) -> Result<(), Failure> {
 }
 
 pub(super) fn prove(args: &Prove) -> Result<(), Failure> {
-    let policy: TrustPolicy = std::fs::read_to_string(&args.policy)
-        .map_err(|error| Failure::usage(format!("{}: {error}", args.policy.display())))?
-        .parse()?;
+    let policy = read_policy(&args.policy)?;
+    let record = match &args.record {
+        // Whose signature it bears does not matter here: it must open what the entry commits to.
+        Some(path) => {
+            let text = read_limited(path, MAX_PROOF_BYTES as u64)?;
+            Some(haar_ledger::verify(&text, Trust::Unpinned)?.record)
+        }
+        None => None,
+    };
     let index = args.index;
     let (entry, text) = args
         .server
         .ask(async |client| Ok((client.entry(index).await?, client.proof(index).await?)))?;
-    let proof = PlainProof::parse(&text)?;
-    let cosigned = policy.check(proof.checkpoint.as_bytes())?;
-    let bytes = entry.as_bytes();
-    if proof.index != index || !included(&proof.path, cosigned.size, cosigned.root, index, bytes) {
-        return Err(Failure::new("the server's proof does not hold: tell the log's members"));
+    let signer = signer_of(&args.server, &entry)?;
+    let file = prove_entry(&PlainProof::parse(&text)?, &entry, &signer, record.as_ref()).to_text();
+    let verified = verify_entry(&file, &policy, Trust::Unpinned)?;
+    if verified.index != index {
+        return Err(Failure::new("the server proves another entry than was asked for"));
     }
-    std::fs::write(&args.out, &text)?;
-    let beside = args.out.with_extension("entry");
-    std::fs::write(&beside, bytes)?;
-    println!("{} of {}, {} bytes", args.out.display(), beside.display(), text.len());
-    println!("under {} entries of {}", cosigned.size, cosigned.origin);
-    for (name, time) in &cosigned.witnesses {
-        let at = i64::try_from(*time).ok().and_then(|s| jiff::Timestamp::from_second(s).ok());
-        println!(
-            "witnessed by {name} at {}",
-            at.map_or_else(|| "-".to_owned(), |at| at.to_string())
-        );
+    std::fs::write(&args.out, &file)?;
+    println!("{}: {} bytes", args.out.display(), file.len());
+    println!("under {} entries of {}", verified.checkpoint.size, verified.checkpoint.origin);
+    for (name, time) in &verified.checkpoint.witnesses {
+        println!("witnessed by {name} at {}", at(*time));
     }
     Ok(())
+}
+
+/// The key by which an entry was signed first, of those that the log knows under its name.
+fn signer_of(server: &Server, entry: &SignedEntry) -> Result<VerifierKey, Failure> {
+    let name = entry.signers().first().map_or("", String::as_str);
+    let members = server.json("/v1/members")?;
+    let member = members.as_array().into_iter().flatten().filter(|own| own["name"] == name);
+    let mut keys: Vec<_> =
+        member.filter_map(|own| own["key"].as_str().map(str::to_owned)).collect();
+    let registered = server.json(&format!("/v1/keys?name={name}"))?;
+    let registered = registered["keys"].as_array().into_iter().flatten();
+    keys.extend(registered.filter_map(|own| own["key"].as_str().map(str::to_owned)));
+    let parsed = keys.iter().filter_map(|key| key.parse::<VerifierKey>().ok());
+    parsed.into_iter().find(|key| entry.verify(key).is_ok()).ok_or_else(|| {
+        Failure::new(format!("the log knows no key of {name} that signed this entry"))
+    })
 }
 
 pub(super) fn evidence(args: &Evidence) -> Result<(), Failure> {

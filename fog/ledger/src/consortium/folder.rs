@@ -12,7 +12,7 @@
 //! here.
 
 use super::decode_entries;
-use super::tiles::{Tiles, TilesError};
+use super::tiles::{Published, Tiles, TilesError};
 use crate::checkpoint::{Head, MAX_COSIGNED_BYTES};
 use crate::entry::MAX_ENTRY_BYTES;
 use crate::fsck::{MAX_PROBLEMS, Problem};
@@ -66,8 +66,7 @@ impl Tiles {
     /// If nothing is published, or the database or the file system fails. The checkpoint that was there
     /// before still holds then.
     pub fn export(&self, folder: &Path) -> Result<(), ExportError> {
-        let note = self.published()?.ok_or(ExportError::Nothing)?;
-        let size = Head::open_stored(&note).map_err(TilesError::from)?.size;
+        let Published { size, note } = self.published()?.ok_or(ExportError::Nothing)?;
         let file = |path: &Path, error| ExportError::File { path: path.to_owned(), error };
         for path in paths(size) {
             let target = folder.join(&path);

@@ -24,6 +24,7 @@ use crate::entry::MAX_ENTRY_BYTES;
 use crate::identity::Identity;
 use crate::store::{CheckpointStore, Staged, StoreError, SwapError};
 use crate::tree::{Edge, MAX_LEAVES};
+use sha2::{Digest, Sha256};
 use std::time::Duration;
 
 /// The most entries in one append.
@@ -66,8 +67,8 @@ pub enum SequenceError {
     Staged(u64),
     /// Batches that this node needs are not kept any more.
     #[error(
-        "this node is at size {size} and the batch that follows is not kept any more: copy the log \
-         from another node first (`haar-ledger copy`)"
+        "this node is at size {size} and the batch that follows is not kept any more: stop this \
+         node, and begin again with a copy of another node's data directory"
     )]
     TooFarBehind {
         /// What this node has.
@@ -210,7 +211,7 @@ impl<S: CheckpointStore> Sequencer<S> {
     /// # Errors
     /// If the database fails.
     pub fn find(&self, entry: &[u8]) -> Result<Option<u64>, SequenceError> {
-        Ok(self.tiles.find(entry)?)
+        Ok(self.tiles.find_hash(&Sha256::digest(entry).into())?)
     }
 
     /// The store, for tests that put another one in its place.

@@ -11,7 +11,7 @@
 //!
 //! Of a tile or bundle only the widest form is kept: a narrower one is its beginning, and is served as
 //! such. A batch is applied in one durable transaction: tiles, bundles and the checkpoint are all there or
-//! none. `haar-ledger export` writes the same as files for any web server.
+//! none. `haar-ledger export` writes the same as files for any web server; `haar fsck` checks these.
 //!
 //! # Trust
 //! Nothing is trusted because it is here: on opening, the edge of the tree must hash to the signed root.
@@ -44,6 +44,15 @@ pub struct Tiles {
     log: VerifierKey,
 }
 
+/// A checkpoint that readers are given.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Published {
+    /// How many entries.
+    pub size: u64,
+    /// The note, with its cosignatures.
+    pub note: String,
+}
+
 /// Why tiles cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -55,7 +64,9 @@ pub enum TilesError {
     #[error("the stored checkpoint: {0}; restore the data directory from a backup")]
     Checkpoint(#[from] CheckpointError),
     /// A tile is missing, of the wrong width, or does not lead to the signed root.
-    #[error("tile {index} of level {level} is damaged; `haar fsck` lists what is wrong")]
+    #[error(
+        "tile {index} of level {level} is damaged: restore the data directory from a backup, or copy another node's"
+    )]
     Tile {
         /// Its level.
         level: u8,
@@ -63,13 +74,17 @@ pub enum TilesError {
         index: u64,
     },
     /// A bundle of entries is missing or malformed.
-    #[error("entry bundle {index} is damaged; `haar fsck` lists what is wrong")]
+    #[error(
+        "entry bundle {index} is damaged: restore the data directory from a backup, or copy another node's"
+    )]
     Bundle {
         /// Its index.
         index: u64,
     },
     /// The tiles do not hash to the signed root.
-    #[error("the tiles do not hash to the root that was signed; `haar fsck` lists what is wrong")]
+    #[error(
+        "the tiles do not hash to the root that was signed: restore the data directory from a backup, or copy another node's"
+    )]
     Root,
     /// Beyond the end of the log.
     #[error("there is no entry {index}: the log has {size} entries, counted from 0")]
@@ -137,20 +152,10 @@ impl Tiles {
     /// The newest checkpoint that readers are given.
     ///
     /// # Errors
-    /// If the database fails.
-    pub fn published(&self) -> Result<Option<String>, TilesError> {
-        self.meta(PUBLISHED)
-    }
-
-    /// How large the log is that readers are given.
-    ///
-    /// # Errors
     /// If the database fails or holds what is no checkpoint.
-    pub fn published_size(&self) -> Result<u64, TilesError> {
-        match self.published()? {
-            Some(note) => Ok(Head::open_stored(&note)?.size),
-            None => Ok(0),
-        }
+    pub fn published(&self) -> Result<Option<Published>, TilesError> {
+        let Some(note) = self.meta(PUBLISHED)? else { return Ok(None) };
+        Ok(Some(Published { size: Head::open_stored(&note)?.size, note }))
     }
 
     /// The RFC 6962 root of the first `size` entries.
@@ -175,25 +180,19 @@ impl Tiles {
         let tx = self.db.begin_write().map_err(redb::Error::from)?;
         {
             let mut meta = tx.open_table(META).map_err(redb::Error::from)?;
-            let larger = match meta.get(PUBLISHED).map_err(redb::Error::from)? {
-                Some(old) => Head::open_stored(old.value())?.size > head.size,
+            let settled = match meta.get(PUBLISHED).map_err(redb::Error::from)? {
+                Some(old) => {
+                    old.value() == note || Head::open_stored(old.value())?.size > head.size
+                }
                 None => false,
             };
-            if larger {
+            if settled {
                 return Ok(());
             }
             meta.insert(PUBLISHED, note).map_err(redb::Error::from)?;
         }
         tx.commit().map_err(redb::Error::from)?;
         Ok(())
-    }
-
-    /// Where an entry is, by its bytes.
-    ///
-    /// # Errors
-    /// If the database fails.
-    pub fn find(&self, entry: &[u8]) -> Result<Option<u64>, TilesError> {
-        self.find_hash(&Sha256::digest(entry).into())
     }
 
     /// Where an entry is, by the SHA-256 of its bytes.
@@ -284,7 +283,7 @@ impl Tiles {
     /// If the database fails.
     pub fn resource(&self, path: &str) -> Result<Option<Vec<u8>>, TilesError> {
         match Resource::parse(path) {
-            Some(Resource::Checkpoint) => Ok(self.published()?.map(String::into_bytes)),
+            Some(Resource::Checkpoint) => Ok(self.meta(PUBLISHED)?.map(String::into_bytes)),
             Some(Resource::Tile { level, index, width }) => {
                 let tile = self.row(TILES, (level, index))?;
                 Ok(tile.and_then(|tile| tile.get(..width * HASH_SIZE).map(<[u8]>::to_vec)))

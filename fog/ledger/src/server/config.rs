@@ -1,12 +1,11 @@
 //! The server's one configuration file: TOML, unknown keys an error, secrets only by the names of files.
 //! `haar-ledger.example.toml` documents it, and a test reads it.
 
+pub use haar_telemetry::ConfigError;
+use haar_telemetry::read_config;
 use serde::Deserialize;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-
-/// The longest configuration file, in bytes.
-const MAX_CONFIG_BYTES: u64 = 1 << 20;
 
 /// What a server does; roles combine.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Deserialize, clap::ValueEnum)]
@@ -189,62 +188,13 @@ const fn default_stale_s() -> u64 {
     60
 }
 
-/// Why there is no configuration.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("cannot read the configuration {path}: {error}", path = .path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        error: std::io::Error,
-    },
-    /// The file is larger than any configuration.
-    #[error("{path} has {bytes} bytes; a configuration has at most {MAX_CONFIG_BYTES}", path = .path.display())]
-    TooLong {
-        /// The file.
-        path: PathBuf,
-        /// Its length.
-        bytes: u64,
-    },
-    /// Not the TOML of a configuration; the text names line, column and key.
-    #[error("{path}: {error}\nhaar-ledger.example.toml shows every key", path = .path.display())]
-    Syntax {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        #[source]
-        error: Box<toml::de::Error>,
-    },
-    /// A value that makes no sense.
-    #[error("{key} {problem}")]
-    Value {
-        /// The key.
-        key: &'static str,
-        /// What is wrong and what to do.
-        problem: &'static str,
-    },
-}
-
 impl Config {
     /// Reads a file. Relative paths in it are relative to it.
     ///
     /// # Errors
     /// If it cannot be read, is no configuration, or has values that make no sense.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let read = |error| ConfigError::Read { path: path.to_owned(), error };
-        let bytes = std::fs::metadata(path).map_err(read)?.len();
-        if bytes > MAX_CONFIG_BYTES {
-            return Err(ConfigError::TooLong { path: path.to_owned(), bytes });
-        }
-        let text = std::fs::read_to_string(path).map_err(read)?;
-        let mut config: Self = toml::from_str(&text).map_err(|error| ConfigError::Syntax {
-            path: path.to_owned(),
-            error: Box::new(error),
-        })?;
+        let mut config: Self = read_config(path, "haar-ledger.example.toml")?;
         config.settle(path.parent().unwrap_or(Path::new("")));
         Ok(config)
     }
@@ -254,7 +204,8 @@ impl Config {
     /// # Errors
     /// Names the key, what is wrong and what to do.
     pub fn checked(self) -> Result<Self, ConfigError> {
-        let wrong = |key, problem| Err(ConfigError::Value { key, problem });
+        let wrong =
+            |key, problem: &str| Err(ConfigError::Value { key, problem: problem.to_owned() });
         let has = |role| self.roles.contains(&role);
         if self.roles.is_empty() {
             return wrong(

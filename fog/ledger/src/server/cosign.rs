@@ -9,10 +9,10 @@
 
 use crate::checkpoint::SignedCheckpoint;
 use crate::client::Client;
-use crate::consortium::Tiles;
+use crate::consortium::{Published, Tiles};
 use crate::policy::{Policy, PolicyWitness};
 use crate::witness::AddCheckpoint;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -24,13 +24,6 @@ const MAX_ASKS: u32 = 3;
 /// How long to wait after a round in which the quorum was not reached.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// The published checkpoint with its cosignatures; size 0 before the first.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Published {
-    pub(crate) size: u64,
-    pub(crate) note: String,
-}
-
 /// Takes checkpoints to witnesses.
 pub(crate) struct Cosigning<P> {
     pub(crate) tiles: Tiles,
@@ -38,6 +31,7 @@ pub(crate) struct Cosigning<P> {
     /// The policy that holds now.
     pub(crate) policy: P,
     pub(crate) latest: watch::Receiver<SignedCheckpoint>,
+    /// Size 0 before the first.
     pub(crate) published: watch::Sender<Published>,
     pub(crate) refresh: Duration,
 }
@@ -64,7 +58,7 @@ impl<P: Fn() -> Policy> Cosigning<P> {
     /// Publishes until `shutdown`.
     pub(crate) async fn run(mut self, shutdown: CancellationToken) {
         let mut asked = JoinSet::new();
-        let mut busy: BTreeMap<String, ()> = BTreeMap::new();
+        let mut busy = BTreeSet::new();
         let mut remembered: BTreeMap<String, u64> = BTreeMap::new();
         loop {
             let policy = (self.policy)();
@@ -117,7 +111,7 @@ impl<P: Fn() -> Policy> Cosigning<P> {
     fn ask(
         &self,
         asked: &mut JoinSet<Answer>,
-        busy: &mut BTreeMap<String, ()>,
+        busy: &mut BTreeSet<String>,
         remembered: &BTreeMap<String, u64>,
         policy: &Policy,
         round: &Round,
@@ -125,7 +119,7 @@ impl<P: Fn() -> Policy> Cosigning<P> {
         for witness in policy.witnesses() {
             let Some(url) = &witness.url else { continue };
             let answered = round.lines.contains_key(&witness.name);
-            if answered || busy.insert(witness.name.clone(), ()).is_some() {
+            if answered || !busy.insert(witness.name.clone()) {
                 continue;
             }
             asked.spawn(take_to(

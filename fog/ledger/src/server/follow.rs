@@ -61,7 +61,8 @@ impl Follower {
             Err(error) => {
                 if let CopyError::Inconsistent { notes, .. } = &error {
                     let (remembered, offered) = &**notes;
-                    self.gossip.contradiction(remembered.as_deref().unwrap_or(offered), offered);
+                    let remembered = remembered.as_deref().unwrap_or(offered);
+                    self.gossip.contradiction(remembered, offered).await;
                 }
                 return Err(error);
             }
@@ -69,9 +70,11 @@ impl Follower {
         for (index, bytes) in &new {
             let followed = follow(&mut write(&self.state), *index, bytes);
             if let Err(refused) = followed {
-                tracing::error!(index, %refused, "the operator put into the log what its rules refuse");
+                // Why may name a key, and that of a patient is a pseudonym: the entry is in the log for who may look.
+                tracing::error!(index, "the operator put into the log what its rules refuse");
                 if let Ok(entry) = Entry::parse(bytes) {
-                    self.gossip.refused(EvidenceKind::BrokenRule, &entry, &refused.to_string());
+                    let reason = refused.to_string();
+                    self.gossip.refused(EvidenceKind::BrokenRule, &entry, &reason).await;
                 }
             }
         }
@@ -128,9 +131,9 @@ impl Follower {
             match self.tiles.root_at(seen.size) {
                 Ok(root) if root == seen.root => {}
                 Ok(_) => {
-                    let own = self.tiles.published().ok().flatten();
+                    let own = self.tiles.published().ok().flatten().map(|own| own.note);
                     let other = String::from_utf8_lossy(&note).into_owned();
-                    self.gossip.contradiction(own.as_deref().unwrap_or(&other), &other);
+                    self.gossip.contradiction(own.as_deref().unwrap_or(&other), &other).await;
                 }
                 Err(error) => tracing::warn!(%error, "the copy could not be read"),
             }

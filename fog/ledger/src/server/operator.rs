@@ -10,6 +10,8 @@ use crate::consortium::{SequenceError, Sequencer};
 use crate::entry::Entry;
 use crate::governance::{Refused, State};
 use crate::store::CheckpointStore;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -52,7 +54,16 @@ pub(crate) enum NotSequenced {
 /// What waits.
 struct Submission {
     entry: Entry,
-    answer: oneshot::Sender<Result<u64, NotSequenced>>,
+    /// More than one if the same bytes were handed in again before they were sequenced.
+    answers: Vec<oneshot::Sender<Result<u64, NotSequenced>>>,
+}
+
+impl Submission {
+    fn answer(self, answer: &Result<u64, NotSequenced>) {
+        for waiting in self.answers {
+            let _ = waiting.send(answer.clone());
+        }
+    }
 }
 
 /// Where entries are handed in.
@@ -65,7 +76,7 @@ impl Desk {
     /// Hands in an entry; answers with its index when a signed checkpoint has it.
     pub(crate) async fn submit(&self, entry: Entry) -> Result<u64, NotSequenced> {
         let (answer, placed) = oneshot::channel();
-        match self.queue.try_send(Submission { entry, answer }) {
+        match self.queue.try_send(Submission { entry, answers: vec![answer] }) {
             Ok(()) => {}
             Err(mpsc::error::TrySendError::Full(_)) => return Err(NotSequenced::Full),
             Err(mpsc::error::TrySendError::Closed(_)) => return Err(NotSequenced::Stopping),
@@ -122,7 +133,7 @@ impl<S: CheckpointStore> Operator<S> {
         }
         self.submissions.close();
         while let Ok(left) = self.submissions.try_recv() {
-            let _ = left.answer.send(Err(NotSequenced::Stopping));
+            left.answer(&Err(NotSequenced::Stopping));
         }
         ended
     }
@@ -145,8 +156,11 @@ impl<S: CheckpointStore> Operator<S> {
 
     async fn place(&mut self, mut batch: Vec<Submission>) -> Result<(), SequenceError> {
         for _ in 0..MAX_TRIES {
-            let Some((state, entries)) = self.admit(&mut batch) else { return Ok(()) };
-            let entries: Vec<&[u8]> = entries.iter().map(Entry::as_bytes).collect();
+            let state = self.admit(&mut batch);
+            if batch.is_empty() {
+                return Ok(());
+            }
+            let entries: Vec<&[u8]> = batch.iter().map(|own| own.entry.as_bytes()).collect();
             match self.sequencer.append(&entries).await {
                 Ok(sequenced) => {
                     self.accept(sequenced.first_index, state, batch);
@@ -174,35 +188,39 @@ impl<S: CheckpointStore> Operator<S> {
         Ok(())
     }
 
-    /// Takes from the batch what the log's rules refuse and what is in the log already, and answers it;
-    /// what is left, in order. `None` if nothing is.
-    fn admit(&mut self, batch: &mut Vec<Submission>) -> Option<(State, Vec<Entry>)> {
+    /// Takes from the batch what the log's rules refuse and what is in the log already, and answers it. The
+    /// state after what is left.
+    fn admit(&mut self, batch: &mut Vec<Submission>) -> State {
         let mut state = self.state.clone();
-        let (mut left, mut entries) = (Vec::with_capacity(batch.len()), Vec::new());
+        let mut left: Vec<Submission> = Vec::with_capacity(batch.len());
+        let mut places = BTreeMap::new();
         for submission in batch.drain(..) {
-            match self.sequencer.find(submission.entry.as_bytes()) {
+            let name: [u8; 32] = Sha256::digest(submission.entry.as_bytes()).into();
+            if let Some(first) = places.get(&name).and_then(|place: &usize| left.get_mut(*place)) {
+                first.answers.extend(submission.answers);
+                continue;
+            }
+            match self.sequencer.tiles().find_hash(&name) {
                 Ok(None) => {}
                 Ok(Some(index)) => {
-                    let _ = submission.answer.send(Ok(index));
+                    submission.answer(&Ok(index));
                     continue;
                 }
                 Err(error) => {
-                    let _ = submission.answer.send(Err(NotSequenced::Failed(error.to_string())));
+                    submission.answer(&Err(NotSequenced::Failed(error.to_string())));
                     continue;
                 }
             }
             match state.append(&submission.entry) {
                 Ok(_) => {
-                    entries.push(submission.entry.clone());
+                    places.insert(name, left.len());
                     left.push(submission);
                 }
-                Err(refused) => {
-                    let _ = submission.answer.send(Err(NotSequenced::Refused(refused)));
-                }
+                Err(refused) => submission.answer(&Err(NotSequenced::Refused(refused))),
             }
         }
         *batch = left;
-        (!entries.is_empty()).then_some((state, entries))
+        state
     }
 
     fn accept(&mut self, first_index: u64, state: State, batch: Vec<Submission>) {
@@ -210,15 +228,16 @@ impl<S: CheckpointStore> Operator<S> {
         self.share();
         let _ = self.latest.send_replace(self.sequencer.checkpoint().clone());
         for (index, submission) in (first_index..).zip(batch) {
-            let _ = submission.answer.send(Ok(index));
+            submission.answer(&Ok(index));
         }
     }
 
     /// Takes over what other nodes have put into the log.
     async fn catch_up(&mut self) -> Result<(), SequenceError> {
         for (index, bytes) in self.sequencer.catch_up().await? {
-            if let Err(refused) = self.state.apply_leaf(index, &bytes) {
-                tracing::error!(index, %refused, "another node put into the log what its rules refuse");
+            if self.state.apply_leaf(index, &bytes).is_err() {
+                // Why may name a key, and that of a patient is a pseudonym.
+                tracing::error!(index, "another node put into the log what its rules refuse");
             }
         }
         self.share();
@@ -244,6 +263,6 @@ fn lasting(error: SequenceError) -> Result<(), SequenceError> {
 
 fn answer_all(batch: Vec<Submission>, error: &NotSequenced) {
     for submission in batch {
-        let _ = submission.answer.send(Err(error.clone()));
+        submission.answer(&Err(error.clone()));
     }
 }

@@ -15,12 +15,11 @@
 //! A request has at most [`MAX_BODY_BYTES`]; a submitter waits at most [`MAX_WAIT`]. `429` says that the queue is
 //! full, `503` that nothing was taken for another reason; both with `Retry-After`.
 
-use super::cosign::Published;
 use super::follow::Follower;
-use super::gossip::Gossip;
+use super::gossip::{Gossip, NotKept};
 use super::operator::{Desk, NotSequenced, SharedState};
 use crate::client::{EvidencePage, Level, Placed, SiteAt};
-use crate::consortium::{CopyError, Tiles, TilesError};
+use crate::consortium::{CopyError, Published, Tiles, TilesError};
 use crate::entry::{Entry, EntryKind, MAX_ENTRY_BYTES};
 use crate::evidence::{Evidence, EvidenceKind};
 use crate::governance::{CommitmentBody, SiteHead};
@@ -217,8 +216,7 @@ async fn entry(State(tiles): State<Tiles>, Query(which): Query<Which>) -> Respon
 
 /// The proof of an entry; `None` if the published checkpoint does not contain the entry.
 fn plain_proof(tiles: &Tiles, index: u64) -> Result<Option<String>, TilesError> {
-    let Some(note) = tiles.published()? else { return Ok(None) };
-    let size = tiles.published_size()?;
+    let Some(Published { size, note }) = tiles.published()? else { return Ok(None) };
     if index >= size {
         return Ok(None);
     }
@@ -333,7 +331,7 @@ async fn submit(
     }
     let index = match counter.desk.submit(entry.clone()).await {
         Ok(index) => index,
-        Err(error) => return not_sequenced(&counter, &entry, &error),
+        Err(error) => return not_sequenced(&counter, &entry, &error).await,
     };
     let mut placed = Placed { index, level: Level::Sequenced };
     let wait = Duration::from_millis(wanted.wait_ms).min(MAX_WAIT);
@@ -353,13 +351,15 @@ async fn submit(
     Json(placed).into_response()
 }
 
-fn not_sequenced(counter: &Counter, entry: &Entry, error: &NotSequenced) -> Response {
+async fn not_sequenced(counter: &Counter, entry: &Entry, error: &NotSequenced) -> Response {
     let status = match error {
         NotSequenced::Refused(refused) => {
-            tracing::warn!(kind = %entry.kind(), %refused, "an entry was refused");
+            // Why is said to the submitter: it may name a key, and that of a patient is a pseudonym.
+            tracing::warn!(kind = %entry.kind(), "an entry was refused");
             // A stranger's attempt is nobody's, and strangers could make any number of them.
             if counter.knows_a_signer(entry) {
-                counter.gossip.refused(EvidenceKind::RefusedEntry, entry, &refused.to_string());
+                let reason = refused.to_string();
+                counter.gossip.refused(EvidenceKind::RefusedEntry, entry, &reason).await;
             }
             StatusCode::FORBIDDEN
         }
@@ -395,7 +395,7 @@ async fn add_checkpoint(State(booth): State<Booth>, body: Bytes) -> Response {
         Ok(Err(error)) => error,
         Err(_) => return StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     };
-    gossip.refused_checkpoint(&error);
+    gossip.refused_checkpoint(&error).await;
     let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     match error {
         AddCheckpointError::Conflict { remembered, .. } => {
@@ -442,10 +442,14 @@ async fn told(State(gossip): State<Gossip>, body: Bytes) -> Response {
         Err(_) => return bad("evidence is text"),
     };
     match Evidence::parse(text) {
-        Ok(evidence) => {
-            gossip.take(evidence);
-            StatusCode::ACCEPTED.into_response()
-        }
+        Ok(evidence) => match gossip.take(evidence).await {
+            Ok(()) => StatusCode::OK.into_response(),
+            Err(error @ NotKept::OtherLog) => bad(&error.to_string()),
+            Err(error @ NotKept::Full) => {
+                (StatusCode::INSUFFICIENT_STORAGE, format!("{error}\n")).into_response()
+            }
+            Err(error) => failed(&error),
+        },
         Err(error) => bad(&error.to_string()),
     }
 }

@@ -199,6 +199,21 @@ async fn an_entry_is_sequenced_then_witnessed_then_proven_and_copied() {
     assert_eq!(copied.lines().nth(1), proof.lines().nth(1));
 }
 
+/// A submitter who got no answer hands in the same bytes again: it must not be held against it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_bytes_at_the_same_time_are_one_entry_and_no_attempt() {
+    let consortium = Consortium::found().await;
+    let site = consortium.register_site().await;
+    let entry = commitment(&site, 1);
+    let submitted = (0..16).map(|_| {
+        let (client, entry) = (consortium.client(0), entry.clone());
+        async move { client.submit(&entry, Level::Sequenced, SOON).await.unwrap().index }
+    });
+    let places = futures_util::future::join_all(submitted).await;
+    assert!(places.iter().all(|place| *place == 2), "{places:?}");
+    assert!(consortium.client(0).evidence(0).await.unwrap().1.is_empty());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_quorum_is_needed_and_two_of_four_are_none() {
     let mut consortium = Consortium::found().await;

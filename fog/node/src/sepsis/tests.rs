@@ -1,9 +1,11 @@
 //! Charts over hours of windows: what is raised, that it adds up, and that neither a kill nor a replay changes it.
 
 use super::*;
+use crate::facts::ROW_VERSION;
 use haar_alarms::{Alarms, Input, Phase, Policy};
 use haar_dataflow::item::Lane;
 use haar_schema::{Features, InputsDigest, PipelineRef, WindowDigest, WindowKey};
+use std::collections::BTreeMap;
 
 const MINUTE_US: i64 = 60_000_000;
 
