@@ -13,6 +13,7 @@
 use super::bodies::{ChangeKind, Member};
 use super::names::{GroupName, MemberName};
 use crate::leaf::LeafKind;
+use crate::policy::usual_threshold;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -183,7 +184,7 @@ impl Quorum {
 
     fn k(&self, total: u32) -> u32 {
         match self {
-            Self::TwoThirds => 1 + 2 * total / 3,
+            Self::TwoThirds => usual_threshold(total as usize) as u32,
             Self::AtLeast(k) => *k,
             Self::All | Self::Groups(_) => total,
         }
