@@ -5,7 +5,7 @@ use haar_inference::BeatModel;
 use haar_inference::beats::{BeatProgress, BeatSettings, train};
 use haar_inference::trees::Growth;
 use indicatif::ProgressBar;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Reads WFDB recordings with `.atr` annotations, trains a committee by folds of patients, measures each member on the
 /// patients that it has not seen, and writes manifest.toml, weights.safetensors and CARD.md. Broken off, it goes on when
@@ -15,6 +15,9 @@ pub(super) struct Args {
     /// Folder of WFDB recordings.
     #[arg(long)]
     data: PathBuf,
+    /// Folder of short recordings with their rhythm (CinC 2017): in what is fibrillation no beat is supraventricular.
+    #[arg(long)]
+    rhythms: Option<PathBuf>,
     /// Folder for the model; made if it is not there.
     #[arg(long)]
     out: PathBuf,
@@ -48,6 +51,15 @@ pub(super) struct Args {
     /// Licence of the data, for manifest and card.
     #[arg(long, default_value = "not given")]
     licence: String,
+    /// Name of the recordings of known rhythm [default: the folder's name].
+    #[arg(long)]
+    rhythms_name: Option<String>,
+    /// How their authors want to be cited.
+    #[arg(long, default_value = "not given")]
+    rhythms_citation: String,
+    /// Their licence.
+    #[arg(long, default_value = "not given")]
+    rhythms_licence: String,
     /// Print one JSON object instead of a table.
     #[arg(long)]
     json: bool,
@@ -59,8 +71,13 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         .map_err(|error| Failure::new(format!("cannot make {}: {error}", args.out.display())))?;
     let bar = super::bar();
     let resume = args.out.join("resume.safetensors");
-    let (draft, confusion) =
-        train(&args.data, &settings(args), Some(&resume), &mut |progress| show(&bar, progress))?;
+    let (draft, confusion) = train(
+        &args.data,
+        args.rhythms.as_deref(),
+        &settings(args),
+        Some(&resume),
+        &mut |progress| show(&bar, progress),
+    )?;
     bar.finish_and_clear();
     draft.write(&args.out)?;
     // What was written is what will be loaded: say its name only after it was.
@@ -92,11 +109,15 @@ fn show(bar: &ProgressBar, progress: BeatProgress) {
 }
 
 fn settings(args: &Args) -> BeatSettings {
-    let folder = args.data.file_name().unwrap_or_default().to_string_lossy();
+    let named =
+        |folder: &Path| folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut command = format!(
         "haar train beats --data DIR --out DIR --seed {} --trees {} --leaves {} --learning-rate {} --folds {}",
         args.seed, args.trees, args.leaves, args.learning_rate, args.folds
     );
+    if args.rhythms.is_some() {
+        command.push_str(" --rhythms DIR");
+    }
     for group in &args.same_patient {
         command.push_str(&format!(" --same-patient {group}"));
     }
@@ -115,9 +136,16 @@ fn settings(args: &Args) -> BeatSettings {
         date: jiff::Timestamp::now().strftime("%Y-%m-%d").to_string(),
         command,
         data: [
-            args.data_name.clone().unwrap_or_else(|| folder.into_owned()),
+            args.data_name.clone().unwrap_or_else(|| named(&args.data)),
             args.citation.clone(),
             args.licence.clone(),
+        ],
+        fibrillation_data: [
+            args.rhythms_name
+                .clone()
+                .unwrap_or_else(|| args.rhythms.as_deref().map(named).unwrap_or_default()),
+            args.rhythms_citation.clone(),
+            args.rhythms_licence.clone(),
         ],
         ..BeatSettings::default()
     }

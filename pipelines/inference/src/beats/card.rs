@@ -17,6 +17,8 @@ pub(super) struct Trained<'t> {
     pub(super) settings: &'t BeatSettings,
     pub(super) patients: usize,
     pub(super) paced: u64,
+    /// Recordings in fibrillation without annotated beats.
+    pub(super) fibrillation: usize,
     pub(super) members: Vec<BTreeMap<String, Tensor>>,
     /// By member, of S, V, F.
     pub(super) thresholds: Vec<[f64; 3]>,
@@ -32,9 +34,16 @@ pub(super) fn draft(trained: Trained<'_>) -> Draft {
         name,
         citation,
         licence,
-        cases: trained.lineage.len() as u64,
+        cases: (trained.lineage.len() - trained.fibrillation) as u64,
         note: format!("{} recordings of paced patients left out", trained.paced),
     };
+    let mut sources = vec![data];
+    if trained.fibrillation > 0 {
+        let [name, citation, licence] = settings.fibrillation_data.clone();
+        let cases = trained.fibrillation as u64;
+        let note = "those in fibrillation, from which only what is not S is learned".into();
+        sources.push(TrainingData { name, citation, licence, cases, note });
+    }
     let metrics = |class: BeatClass| {
         let found = ec57(confusion, &Unmatched::default(), class);
         (BeatClass::NAMES[class.index()].to_owned(), found)
@@ -45,7 +54,7 @@ pub(super) fn draft(trained: Trained<'_>) -> Draft {
         ("ppv_strict_S", strict(BeatClass::S)),
         ("ppv_strict_V", strict(BeatClass::V)),
     ];
-    let card = card(&trained, &data);
+    let card = card(&trained, &sources);
     Draft {
         manifest: Manifest {
             id: "ecg-beats".into(),
@@ -57,7 +66,7 @@ pub(super) fn draft(trained: Trained<'_>) -> Draft {
             inputs: input_specs(),
             outputs: output_specs(),
             weights: WeightsFile::default(),
-            data: vec![data],
+            data: sources,
             training: TrainingRun {
                 seed: settings.seed,
                 epochs: settings.growth.trees as u32,
@@ -81,9 +90,16 @@ pub(super) fn draft(trained: Trained<'_>) -> Draft {
     }
 }
 
-fn card(trained: &Trained<'_>, data: &TrainingData) -> String {
+fn card(trained: &Trained<'_>, sources: &[TrainingData]) -> String {
     let Trained { settings, patients, confusion, .. } = trained;
-    let TrainingData { name, citation, licence, cases, note } = data;
+    let mut data = String::new();
+    for (at, TrainingData { name, citation, licence, cases, note }) in sources.iter().enumerate() {
+        let of = if at == 0 { format!(" of {patients} patients") } else { String::new() };
+        let _ = writeln!(
+            data,
+            "{name}, {cases} recordings{of}; {note}. Licence: {licence}.\n{citation}\n"
+        );
+    }
     let mut by_ec57 = String::new();
     for class in [BeatClass::V, BeatClass::S] {
         let found = ec57(confusion, &Unmatched::default(), class);
@@ -102,13 +118,14 @@ fn card(trained: &Trained<'_>, data: &TrainingData) -> String {
          are few and from few patients; most S beats of the training were made from normal ones (see Training).\n\n\
          ## Inputs\n\nOf one lead or two, and of as much context as there is (up to 150 s on both sides): numbers about the rhythm near by\n({})\n\
          about the beat's shape beside the patient's dominant beat\n({})\nand about the rhythm further around\n({}).\n\n\
-         ## Data\n\n{name}, {cases} recordings of {patients} patients; {note}. Licence: {licence}.\n{citation}\n\n\
+         ## Data\n\n{data}\
          ## Metrics\n\n{EVALUATION}. The table counts every other call as false; by EC57 a fusion beat that is called\n\
          ventricular is no false call.\n\n```text\n{confusion}\n{by_ec57}```\n\n\
          ## Training\n\nA forest each for S, V and F against the rest, and a threshold for each at which PPV and sensitivity stand in the ratio below\n\
          on the patients of the other folds. Beside each recording one that was made of it is learned from, in which normal beats of a regular rhythm were\n\
          moved forward in time (single, in runs, as bigeminy) and count as S, and sections whose rate drifts, or whose intervals\n\
-         vary as in atrial fibrillation, and count as N. Nothing made is measured on.\n\n\
+         vary as in atrial fibrillation, and count as N. Nothing made is measured on. Where recordings in fibrillation are listed,\n\
+         the forests for S learn from the beats that are detected in them as well, all as not S.\n\n\
          Seed {}, {} trees in a forest, {} members; thresholds by member (S, V, F) {:.2?}. Settings:\n\n\
          ```text\n{:#?}\n```\n\nAgain:\n\n```\n{}\n```\n",
         RHYTHM_NAMES.join("; "),

@@ -7,12 +7,15 @@
 //! Every recording is read as the model may meet it: both leads with the whole recording around a beat, and each lead
 //! alone with only a window of 30 s; and beside it one with more supraventricular beats that is made of it ([`super::synthesis`]).
 //! Beats of a class that a patient has many of count less, so that no patient outweighs the others.
+//! Where short recordings in fibrillation are given, the forests of S learn from them that none of it is S (`fibrillation`).
 //!
 //! A member's thresholds are those at which sensitivity and PPV by EC57 stand in a given ratio
 //! ([`BeatSettings::ppv_by_sensitivity`]) on the patients of the other folds, each judged by the member that has not seen them. (Those members have seen the patients of fold `k`; the thresholds have not been
 //! chosen on them.)
 //!
 //! With a path to resume from, each finished forest is kept beside it as `<path>.<number>`.
+
+mod fibrillation;
 
 use super::card::{Trained, draft};
 use super::input::{NUMBERS, numbers_name};
@@ -24,6 +27,8 @@ use crate::package::{Draft, Lineage};
 use crate::statistics::Confusion;
 use crate::training::{folds, random};
 use crate::trees::{Forest, Growth, KeepError, Table, forget, grow, keep, numbered, restore};
+use fibrillation::Fibrillation;
+use haar_recordings::cinc2017::Cinc2017Error;
 use haar_recordings::corpus::CaseId;
 use haar_recordings::wfdb::{FindError, find_records};
 use rand::seq::IndexedRandom;
@@ -55,6 +60,8 @@ pub struct BeatSettings {
     pub beats_per_patient: [f32; 5],
     /// The same of the normal and supraventricular beats of the recordings that are made.
     pub made_per_patient: [f32; 2],
+    /// What the beats of one recording in fibrillation without annotated beats count together.
+    pub per_fibrillation: f32,
     /// What the PPV of S, V and F is to be, in sensitivities.
     pub ppv_by_sensitivity: [f64; 3],
     /// Recordings that are of one patient, by name; none of a group's is in two folds.
@@ -67,6 +74,8 @@ pub struct BeatSettings {
     pub command: String,
     /// For the manifest: name, citation and licence of the data.
     pub data: [String; 3],
+    /// The same of the recordings in fibrillation.
+    pub fibrillation_data: [String; 3],
 }
 
 impl Default for BeatSettings {
@@ -86,13 +95,15 @@ impl Default for BeatSettings {
             growth,
             beats_per_patient: [400.0, 150.0, 250.0, 80.0, 20.0],
             made_per_patient: [120.0, 100.0],
+            per_fibrillation: 4.0,
             // As in what is asked of this model: S 80 and 70 %, V 93 and 93 %.
             ppv_by_sensitivity: [0.875, 1.0, 1.0],
             same_patient: Vec::new(),
-            version: 3,
+            version: 4,
             date: String::new(),
             command: String::new(),
             data: Default::default(),
+            fibrillation_data: Default::default(),
         }
     }
 }
@@ -130,6 +141,9 @@ pub enum TrainError {
     /// A recording is not usable.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// A recording in fibrillation is not usable.
+    #[error(transparent)]
+    Fibrillation(#[from] Cinc2017Error),
     /// Too few patients.
     #[error(
         "{patients} patients are too few for {folds} folds; give more recordings or fewer folds"
@@ -148,13 +162,15 @@ pub enum TrainError {
     Tensor(#[from] candle_core::Error),
 }
 
-/// Trains on all WFDB recordings with `.atr` annotations under `folder`. With `resume` a training that was broken off
+/// Trains on all WFDB recordings with `.atr` annotations under `folder` and, for S, on the recordings in fibrillation under
+/// `fibrillation` (as CinC 2017 has them). With `resume` a training that was broken off
 /// goes on to the same result.
 ///
 /// # Errors
 /// If recordings are unreadable or too few, settings are out of bounds, or a forest cannot be kept.
 pub fn train(
     folder: &Path,
+    fibrillation: Option<&Path>,
     settings: &BeatSettings,
     resume: Option<&Path>,
     progress: &mut dyn FnMut(BeatProgress),
@@ -168,6 +184,9 @@ pub fn train(
     for (at, header) in headers.iter().enumerate() {
         data.add(&AnnotatedRecord::read(header)?, settings);
         progress(BeatProgress::Read { records: at + 1, of: headers.len() });
+    }
+    if let Some(folder) = fibrillation {
+        data.fibrillation = fibrillation::read(folder, settings.seed)?;
     }
     data.train(settings, resume, progress)
 }
@@ -200,6 +219,7 @@ impl BeatSettings {
             ("group_share", growth.group_share.to_string()),
             ("beats_per_patient", format!("{:?}", self.beats_per_patient)),
             ("made_per_patient", format!("{:?}", self.made_per_patient)),
+            ("per_fibrillation", self.per_fibrillation.to_string()),
             ("ppv_by_sensitivity", format!("{:?}", self.ppv_by_sensitivity)),
         ]
         .map(|(name, value)| (name.to_owned(), value))
@@ -211,6 +231,7 @@ impl BeatSettings {
 #[derive(Default)]
 struct Dataset {
     patients: Vec<Patient>,
+    fibrillation: Vec<Fibrillation>,
     paced: u64,
     records: usize,
 }
@@ -295,7 +316,7 @@ impl Dataset {
         if patients < settings.folds {
             return Err(TrainError::TooFew { patients, folds: settings.folds });
         }
-        let fold_of = folds(patients, settings.folds, settings.seed);
+        let fold_of = self.folds(settings);
         let mut members = self.grow(settings, &fold_of, resume, progress)?;
         self.choose_thresholds(&mut members, &fold_of, settings);
         let mut confusion = Confusion::new(&BeatClass::NAMES);
@@ -311,12 +332,15 @@ impl Dataset {
                 forget(&numbered(path, number))?;
             }
         }
-        let lineage = self.patients.iter().zip(&fold_of).flat_map(|(patient, fold)| {
-            patient.cases.iter().map(|case| (*case, u8::try_from(*fold).unwrap_or(u8::MAX)))
+        let annotated = self.patients.iter().map(|patient| patient.cases.as_slice());
+        let short = self.fibrillation.iter().map(|record| std::slice::from_ref(&record.case));
+        let lineage = annotated.chain(short).zip(&fold_of).flat_map(|(cases, fold)| {
+            cases.iter().map(|case| (*case, u8::try_from(*fold).unwrap_or(u8::MAX)))
         });
         let draft = draft(Trained {
             settings,
             patients,
+            fibrillation: self.fibrillation.len(),
             paced: self.paced,
             members: members.iter().map(Scorer::tensors).collect::<Result<_, _>>()?,
             thresholds: members.iter().map(|member| member.thresholds).collect(),
@@ -324,6 +348,13 @@ impl Dataset {
             confusion: &confusion,
         });
         Ok((draft, confusion))
+    }
+
+    /// The fold of each patient, then of each recording in fibrillation.
+    fn folds(&self, settings: &BeatSettings) -> Vec<usize> {
+        let mut fold_of = folds(self.patients.len(), settings.folds, settings.seed);
+        fold_of.extend(folds(self.fibrillation.len(), settings.folds, settings.seed));
+        fold_of
     }
 
     /// The forests of each member, without thresholds.
@@ -334,7 +365,7 @@ impl Dataset {
         resume: Option<&Path>,
         progress: &mut dyn FnMut(BeatProgress),
     ) -> Result<Vec<Scorer>, TrainError> {
-        let rows = Rows::new(&self.patients, settings);
+        let rows = Rows::new(self, settings);
         let fingerprint = self.fingerprint(settings);
         let of = settings.folds * SCORED.len() * settings.growth.trees;
         let mut members = Vec::new();
@@ -342,6 +373,7 @@ impl Dataset {
             let seen: Vec<usize> = (0..rows.patients.len())
                 .filter(|row| fold_of[rows.patients[*row]] != fold)
                 .collect();
+            let annotated = seen.partition_point(|row| rows.patients[*row] < self.patients.len());
             let mut forests = [const { None }; 3];
             for (at, class) in SCORED.into_iter().enumerate() {
                 let number = fold * SCORED.len() + at;
@@ -353,7 +385,10 @@ impl Dataset {
                 };
                 let forest = match kept.transpose()?.flatten() {
                     Some(forest) => forest,
-                    None => rows.grow(class, &seen, settings, number, &mut tell),
+                    None if class == BeatClass::S => {
+                        rows.grow(class, &seen, settings, number, &mut tell)
+                    }
+                    None => rows.grow(class, &seen[..annotated], settings, number, &mut tell),
                 };
                 if let Some(path) = path {
                     keep(&path, &forest, &fingerprint)?;
@@ -404,11 +439,14 @@ impl Dataset {
         for patient in &self.patients {
             hash.update(format!("{:?}", patient.cases));
         }
+        for record in &self.fibrillation {
+            hash.update(format!("{:?}", record.case));
+        }
         hash.finalize().to_vec()
     }
 }
 
-/// The table that is learned from.
+/// The table that is learned from: the patients' beats, then those of recordings in fibrillation.
 struct Rows {
     values: Vec<f32>,
     classes: Vec<BeatClass>,
@@ -417,9 +455,9 @@ struct Rows {
 }
 
 impl Rows {
-    fn new(patients: &[Patient], settings: &BeatSettings) -> Self {
+    fn new(data: &Dataset, settings: &BeatSettings) -> Self {
         let mut rows = Self { values: vec![], classes: vec![], weights: vec![], patients: vec![] };
-        for (at, patient) in patients.iter().enumerate() {
+        for (at, patient) in data.patients.iter().enumerate() {
             for ((is_made, variant, class), group) in &patient.groups {
                 let most = match (is_made, class) {
                     (false, class) => settings.beats_per_patient[class.index()],
@@ -428,15 +466,24 @@ impl Rows {
                     (true, _) => continue,
                 };
                 let all = most.min(group.count as f32) * VARIANTS[*variant];
-                for input in &group.drawn {
-                    rows.values.extend(input.numbers());
-                    rows.classes.push(*class);
-                    rows.weights.push(all / group.drawn.len() as f32);
-                    rows.patients.push(at);
-                }
+                rows.extend(&group.drawn, *class, all, at);
             }
         }
+        for (at, record) in data.fibrillation.iter().enumerate() {
+            let all = settings.per_fibrillation;
+            rows.extend(&record.beats, BeatClass::N, all, data.patients.len() + at);
+        }
         rows
+    }
+
+    /// Beats of a class that count `all` together.
+    fn extend(&mut self, beats: &[BeatInput], class: BeatClass, all: f32, patient: usize) {
+        for input in beats {
+            self.values.extend(input.numbers());
+            self.classes.push(class);
+            self.weights.push(all / beats.len() as f32);
+            self.patients.push(patient);
+        }
     }
 
     fn grow(

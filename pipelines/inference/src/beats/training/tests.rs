@@ -1,6 +1,7 @@
 use super::*;
 use crate::beats::BeatModel;
 use crate::beats::recordings::LabelledBeat;
+use candle_core::Tensor;
 use haar_schema::SampleRate;
 
 /// A patient with a ventricular beat (early, broad) after every seventh.
@@ -68,7 +69,7 @@ fn a_training_that_was_broken_off_ends_with_the_same_bytes() {
     let folder = tempfile::tempdir().unwrap();
     let resume = folder.path().join("resume");
     // As if it had been broken off after the first forest.
-    let fold_of = folds(4, 2, settings().seed);
+    let fold_of = data.folds(&settings());
     data.grow(&settings(), &fold_of, Some(&resume), &mut |_| {}).unwrap();
     for number in 1..6 {
         std::fs::remove_file(numbered(&resume, number)).unwrap();
@@ -115,7 +116,7 @@ fn recordings_of_one_patient_stay_together() {
 fn settings_out_of_bounds_are_refused() {
     let nowhere = Path::new("/nowhere");
     let attempt =
-        |settings: BeatSettings| train(nowhere, &settings, None, &mut |_| {}).unwrap_err();
+        |settings: BeatSettings| train(nowhere, None, &settings, None, &mut |_| {}).unwrap_err();
     let growth = settings().growth;
     for settings in [
         BeatSettings { growth: Growth { trees: 0, ..growth }, ..settings() },
@@ -129,4 +130,30 @@ fn settings_out_of_bounds_are_refused() {
     let few = BeatSettings { folds: 5, ..settings() };
     let error = data().train(&few, None, &mut |_| {}).unwrap_err();
     assert!(matches!(error, TrainError::TooFew { patients: 4, folds: 5 }), "{error}");
+}
+
+#[test]
+fn beats_in_fibrillation_are_learned_from_by_the_forests_of_s_only() {
+    let plain = data().train(&settings(), None, &mut |_| {}).unwrap().0;
+    let mut data = data();
+    let beats: Vec<BeatInput> =
+        data.patients[0].beats.iter().take(12).map(|(_, input)| input.clone()).collect();
+    for case in 100..110 {
+        data.fibrillation.push(Fibrillation { case: CaseId(case), beats: beats.clone() });
+    }
+    let draft = data.train(&settings(), None, &mut |_| {}).unwrap().0;
+    assert_eq!((draft.lineage.len(), plain.lineage.len()), (14, 4));
+    assert_eq!(draft.manifest.data[1].cases, 10);
+    let values = |draft: &Draft, class: BeatClass| {
+        let first = |member: &BTreeMap<String, Tensor>| {
+            let own = member.iter().filter(|(name, _)| name.starts_with(&format!("{class}.")));
+            own.map(|(name, tensor)| format!("{name} {tensor}")).collect::<Vec<_>>()
+        };
+        draft.members.iter().flat_map(first).collect::<Vec<_>>()
+    };
+    assert_eq!(values(&draft, BeatClass::V), values(&plain, BeatClass::V));
+    assert_eq!(values(&draft, BeatClass::F), values(&plain, BeatClass::F));
+    // Every member knows half of the recordings only.
+    let fold_of = data.folds(&settings());
+    assert_eq!(fold_of[4..].iter().filter(|fold| **fold == 0).count(), 5);
 }
