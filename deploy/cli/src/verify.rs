@@ -6,7 +6,7 @@ use haar_ledger::{
     LeafKind, MAX_POLICY_BYTES, MAX_PROOF_BYTES, Policy, ProofFile, ProofKind, Record,
     SignedCheckpoint, Trust, Verified, VerifiedEntry, VerifiedLeaf, VerifierKey,
 };
-use haar_schema::{Feature, FlaggedEvent, WindowDigest, WindowKey};
+use haar_schema::{Attribution, Feature, FlaggedEvent, Scale, Score, WindowDigest, WindowKey};
 use jiff::Timestamp;
 use serde_json::json;
 use std::fmt::Write as _;
@@ -14,6 +14,8 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+/// Inputs of a score that are named, of those that the event names.
+const WHY_SHOWN: usize = 3;
 /// The longest file of verifier keys.
 const MAX_KEY_FILE_BYTES: u64 = 64 * 1024;
 
@@ -329,9 +331,31 @@ fn flagged(event: &FlaggedEvent) -> String {
         let percent = f64::from(condition.per_mille) / 10.0;
         lines += &line("group", &format!("{} ({percent:.1} %)", condition.group));
     }
+    for score in &event.scores {
+        lines += &why(score);
+    }
     if let Some(strip) = &event.strip {
         let (samples, hz) = (strip.samples.len(), strip.rate_millihertz.hz());
         lines += &line("strip", &format!("{samples} samples at {hz} Hz from {}", strip.start_us));
+    }
+    lines
+}
+
+/// What a model said, and the inputs that count most.
+fn why(score: &Score) -> String {
+    let percent = score.value * 100.0;
+    let mut lines = line("score", &format!("{} {percent:.1} % by {}", score.name, score.model.id));
+    let Attribution { scale, neutral, output, contributions, .. } = &score.attribution;
+    let unit = match scale {
+        Scale::Probability => "probability",
+        _ => "log-odds",
+    };
+    let named = contributions.iter().take(WHY_SHOWN);
+    let named: Vec<String> =
+        named.map(|own| format!("{:+.2} by {}", own.share, own.input)).collect();
+    lines += &line("why", &format!("{unit} {neutral:.2} to {output:.2}: {}", named.join(", ")));
+    if !score.attribution.is_complete() {
+        lines += &line("why", "the shares do not add up to the score");
     }
     lines
 }
@@ -377,7 +401,7 @@ fn line(label: &str, text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use haar_schema::{Evidence, Missing, Priority, Subject, Timestamp};
+    use haar_schema::{Evidence, Missing, ModelRef, Priority, Subject, Timestamp};
 
     #[test]
     fn a_flag_in_words() {
@@ -403,7 +427,21 @@ mod tests {
             ],
             model: None,
             condition: None,
-            scores: Vec::new(),
+            scores: vec![Score {
+                name: "condition-respiratory".into(),
+                value: 0.81,
+                uncertainty: None,
+                horizon_h: None,
+                model: ModelRef { id: "condition-group".into(), sha256: "cd".repeat(32) },
+                features_sha256: "ef".repeat(32),
+                attribution: Attribution::new(
+                    Scale::Probability,
+                    0.2,
+                    0.81,
+                    [("spo2.mean".into(), 0.5), ("heart_rate.mean".into(), 0.11)],
+                ),
+                over_time: None,
+            }],
             strip: None,
         };
         // Snapshots lose their common indentation; the first line keeps it.
@@ -418,6 +456,8 @@ mod tests {
               rule       news2.lower >= 7
               evidence   news2.lower = 8
               evidence   spo2.mean is missing (no-data)
+              score      condition-respiratory 81.0 % by condition-group
+              why        probability 0.20 to 0.81: +0.50 by spo2.mean, +0.11 by heart_rate.mean
         "#]]
         .assert_eq(&shown(LeafKind::FlaggedEvent, &event.to_json()));
         expect_test::expect![[r#"

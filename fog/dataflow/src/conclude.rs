@@ -5,6 +5,7 @@
 
 use crate::aggregate::{Segments, Waveform};
 use crate::deployment::{Deployment, Scored, Step};
+use crate::explain;
 use crate::item::Lane;
 use crate::operator::Report;
 use crate::rollup::{Change, Episode, Rollup};
@@ -15,8 +16,8 @@ use haar_inference::condition::{ConditionFeatures, ConditionModel};
 use haar_inference::rhythm::{RhythmInput, RhythmModel};
 use haar_inference::{BeatInput, BeatScore};
 use haar_schema::{
-    Condition, EdgeId, Features, FlaggedEvent, MAX_STRIP_SAMPLES, ModelRef, SignalId, Strip,
-    Timestamp, WindowDigest, WindowKey,
+    Condition, EdgeId, Evidence, Features, FlaggedEvent, MAX_STRIP_SAMPLES, ModelRef, Score,
+    SignalId, Strip, Timestamp, WindowDigest, WindowKey,
 };
 use haar_signals::moments::Moments;
 use std::collections::BTreeMap;
@@ -206,12 +207,23 @@ fn conclude_epoch(means: &Means, reports: Vec<Report<Segments>>) -> Vec<Conclusi
         let features = description.features.clone();
         let strip = || strip(&waveform, &description);
         let model = scorer.as_ref().map(|scorer| scorer.reference(fired.end));
+        let end = fired.end;
+        let why = |evidence: &[Evidence]| match scorer.as_ref()? {
+            Scorer::Beats(models) => {
+                let live = &models.at(end.micros()).1.live;
+                explain::beats(live, &description, waveform.start, evidence)
+            }
+            Scorer::Rhythm(model) => {
+                explain::rhythm(model, &waveform.samples, waveform.rate, waveform.start, evidence)
+            }
+        };
+        let shown = Shown { strip: &strip, why: &why };
         conclusions.push(Conclusion::Window(Box::new(conclude(
             means,
             fired,
             features,
             model,
-            Some(&strip),
+            Some(&shown),
         ))));
     }
     conclusions
@@ -298,12 +310,19 @@ fn note(
     }
 }
 
+/// What only a flagged window needs: both cost more than deciding.
+struct Shown<'w> {
+    strip: &'w dyn Fn() -> Strip,
+    /// Why the model's word raised a flag whose rule read this.
+    why: &'w dyn Fn(&[Evidence]) -> Option<Score>,
+}
+
 fn conclude<A>(
     means: &Means,
     fired: Fired<A>,
     mut features: Features,
     model: Option<&ModelRef>,
-    strip: Option<&dyn Fn() -> Strip>,
+    shown: Option<&Shown<'_>>,
 ) -> Concluded {
     let Means { pipeline, conditions, ward, .. } = means;
     let ward = ward.read().unwrap_or_else(PoisonError::into_inner);
@@ -320,26 +339,31 @@ fn conclude<A>(
     };
     let id = key.id();
     let decision = pipeline.decide(&features, parameters);
-    let condition = match decision.raised.is_empty() {
-        true => None,
-        false => sort(conditions, &features),
+    let (condition, group) = match decision.raised.is_empty() {
+        true => (None, None),
+        false => sort(conditions, &features).unzip(),
     };
+    let group = group.flatten();
     let flagged: Vec<FlaggedEvent> = decision
         .raised
         .into_iter()
-        .map(|raised: Raised| FlaggedEvent {
-            window: id,
-            revision: fired.revision,
-            key: key.clone(),
-            flag: raised.flag,
-            priority: raised.priority,
-            text: raised.text,
-            rule: raised.rule,
-            evidence: raised.evidence,
-            model: model.filter(|_| raised.by_model).cloned(),
-            condition: condition.clone(),
-            scores: Vec::new(),
-            strip: strip.map(|strip| strip()),
+        .map(|raised: Raised| {
+            let asked = shown.filter(|_| raised.by_model);
+            let own = asked.and_then(|shown| (shown.why)(&raised.evidence));
+            FlaggedEvent {
+                window: id,
+                revision: fired.revision,
+                key: key.clone(),
+                flag: raised.flag,
+                priority: raised.priority,
+                text: raised.text,
+                rule: raised.rule,
+                evidence: raised.evidence,
+                model: model.filter(|_| raised.by_model).cloned(),
+                condition: condition.clone(),
+                scores: own.into_iter().chain(group.clone()).collect(),
+                strip: shown.map(|shown| (shown.strip)()),
+            }
         })
         .collect();
     Concluded {
@@ -361,16 +385,17 @@ fn conclude<A>(
     }
 }
 
-/// What a flagged window is probably about; `None` if the model cannot say, which is not worth losing a flag for.
-fn sort(conditions: &ConditionModel, features: &Features) -> Option<Condition> {
+/// What a flagged window is probably about, and why; `None` if the model cannot say, which is not worth losing a flag for.
+fn sort(conditions: &ConditionModel, features: &Features) -> Option<(Condition, Option<Score>)> {
     let known = ConditionFeatures::of(|name| features.get(name).and_then(|feature| feature.get()));
     let score = *conditions.classify(&[known]).ok()?.first()?;
     let probability = score.probabilities[score.group.index()];
-    Some(Condition {
+    let condition = Condition {
         group: score.group.as_str().to_owned(),
         per_mille: (probability * 1_000.0).round() as u16,
         model: conditions.reference().clone(),
-    })
+    };
+    Some((condition, explain::condition(conditions, &known, &score)))
 }
 
 fn strip(waveform: &Waveform, description: &EcgDescription) -> Strip {

@@ -178,6 +178,7 @@ impl Charts {
             model: self.model.reference().clone(),
             features_sha256: features_digest(row.iter().map(|value| f64::from(*value))),
             attribution: Attribution::new(Scale::LogOdds, shares.neutral, shares.log_odds, inputs),
+            over_time: None,
         })
     }
 }

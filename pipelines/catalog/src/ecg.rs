@@ -29,6 +29,8 @@ pub struct EcgDescription {
     pub inputs: Vec<Option<BeatInput>>,
     /// AAMI class letter of each peak, where the model gave one.
     pub classes: Vec<Option<char>>,
+    /// What the model said of each peak, where it was asked.
+    pub scores: Vec<Option<BeatScore>>,
 }
 
 impl EcgDescription {
@@ -87,6 +89,7 @@ pub(crate) fn describe(mv: &[f32], rate: SampleRate, model: Option<&str>) -> Ecg
         features,
         rate,
         classes: vec![None; peaks.len()],
+        scores: vec![None; peaks.len()],
         // A window of more than 2^32 samples is beyond every limit on windows.
         peaks: peaks.into_iter().map(|peak| u32::try_from(peak).unwrap_or(u32::MAX)).collect(),
         inputs,
@@ -101,6 +104,7 @@ pub(crate) fn conclude(description: &mut EcgDescription, scores: &[Option<BeatSc
     }
     description.classes =
         scores.iter().map(|score| score.map(|score| score.class.letter())).collect();
+    description.scores = scores.to_vec();
     let scored = scores.iter().flatten().count();
     for class in BeatClass::ALL {
         let of_class = scores.iter().flatten().filter(|score| score.class == class).count();

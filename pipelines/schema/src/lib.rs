@@ -33,8 +33,8 @@ pub use observation::{
     SampledDataError, Value,
 };
 pub use score::{
-    ATTRIBUTION_TOLERANCE, Attribution, Contribution, MAX_CONTRIBUTIONS, Scale, Score,
-    features_digest,
+    ATTRIBUTION_TOLERANCE, Attribution, Contribution, MAX_CONTRIBUTIONS, MAX_TIME_SHARES, OverTime,
+    Scale, Score, features_digest,
 };
 pub use signal::{CodeSystem, Coding, SignalDefinition, SignalId, SignalKind, SignalSet};
 pub use time::{SampleRate, Timestamp, TimestampError};

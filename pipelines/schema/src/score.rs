@@ -3,12 +3,15 @@
 //! Every number is rounded by [`quantise`]. An attribution names the inputs that count most and gives the others as one number, so
 //! that a flagged event stays small; what is named and the rest still add up to the output.
 
-use crate::{ModelRef, quantise};
+use crate::{ModelRef, Timestamp, quantise};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 /// The most inputs that an [`Attribution`] names; the others are one number.
 pub const MAX_CONTRIBUTIONS: usize = 16;
+
+/// The most shares over time that a [`Score`] gives.
+pub const MAX_TIME_SHARES: usize = 64;
 
 /// How far an attribution's sum may be from the output, as a share of what is to be explained.
 pub const ATTRIBUTION_TOLERANCE: f64 = 0.01;
@@ -35,6 +38,34 @@ pub struct Score {
     pub features_sha256: String,
     /// Why.
     pub attribution: Attribution,
+    /// Where in the waveform, if it was shown one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub over_time: Option<OverTime>,
+}
+
+/// Which stretches of a waveform spoke for (positive) and against an output, in the attribution's scale. It is the part of the
+/// attribution that lies on the waveform, told another way, and nothing beside it.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct OverTime {
+    /// Time of the first stretch.
+    pub start_us: Timestamp,
+    /// Length of a stretch, in microseconds.
+    pub step_us: u32,
+    /// By stretch, at most [`MAX_TIME_SHARES`].
+    pub shares: Vec<f64>,
+}
+
+impl OverTime {
+    /// Of shares that lie `step_us` apart; so many neighbours become one that there are at most [`MAX_TIME_SHARES`].
+    pub fn new(start_us: Timestamp, step_us: u32, shares: &[f32]) -> Self {
+        let together = shares.len().div_ceil(MAX_TIME_SHARES).max(1);
+        let sum = |stretch: &[f32]| stretch.iter().map(|share| f64::from(*share)).sum();
+        Self {
+            start_us,
+            step_us: step_us.saturating_mul(u32::try_from(together).unwrap_or(u32::MAX)),
+            shares: shares.chunks(together).map(|stretch| quantise(sum(stretch))).collect(),
+        }
+    }
 }
 
 /// In what an attribution is counted.
@@ -126,6 +157,17 @@ const QUIET_NAN_BITS: u64 = 0x7ff8_0000_0000_0000;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn time_is_told_in_a_bounded_number_of_stretches() {
+        let shares: Vec<f32> = (0..300).map(|at| at as f32 / 300.0).collect();
+        let told = OverTime::new(Timestamp::from_micros(0), 100_000, &shares);
+        assert_eq!((told.shares.len(), told.step_us), (60, 500_000));
+        let sum: f64 = shares.iter().map(|share| f64::from(*share)).sum();
+        assert!((told.shares.iter().sum::<f64>() - sum).abs() < 1e-3);
+        assert!(OverTime::new(Timestamp::from_micros(0), 1, &[]).shares.is_empty());
+        assert_eq!(OverTime::new(Timestamp::from_micros(0), 8_000, &shares[..64]).shares.len(), 64);
+    }
 
     #[test]
     fn the_largest_are_named_and_the_rest_still_counts() {

@@ -132,6 +132,11 @@ impl ConditionFeatures {
         Self(row)
     }
 
+    /// What the network reads, in order: of [`INPUTS`] the scaled values, then 1 for each that is there.
+    pub const fn values(&self) -> &[f32] {
+        &self.0
+    }
+
     /// How many of [`INPUTS`] are there.
     pub fn known(&self) -> usize {
         self.0[COUNT..].iter().filter(|mask| **mask > 0.0).count()

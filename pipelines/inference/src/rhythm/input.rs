@@ -73,6 +73,11 @@ impl RhythmInput {
         Ok(Self { features, waveform: waveform(&signal) })
     }
 
+    /// What the model reads: the features in their order (NaN where one is not defined), then the waveform.
+    pub fn values(&self) -> impl Iterator<Item = f32> + '_ {
+        self.features.iter().chain(&self.waveform).copied()
+    }
+
     /// Length in seconds.
     pub fn seconds(&self) -> f64 {
         self.samples() as f64 / WAVEFORM_HZ as f64

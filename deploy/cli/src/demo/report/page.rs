@@ -6,11 +6,13 @@ use super::{
     FlagEntry, MAX_EPISODES_PER_PATIENT, MAX_PATIENTS, MAX_STRIPS_PER_PATIENT, Patient, Report,
     Summary, chart, strip, trace,
 };
-use haar_schema::{Feature, Missing, Priority, SignalId};
+use haar_schema::{Attribution, Feature, Missing, Priority, Scale, Score, SignalId};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
+/// Inputs of a score that are named, of those that the event names.
+const MAX_SHARES: usize = 5;
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("script.js");
 
@@ -250,7 +252,10 @@ impl<'a> Card<'a> {
                 }
                 p.text { (event.text) }
                 @match (&event.strip, draw_strip) {
-                    (Some(strip), true) => { (strip::draw(strip)) }
+                    (Some(strip), true) => {
+                        @let why = event.scores.iter().find_map(|score| score.over_time.as_ref());
+                        (strip::explained(strip, why))
+                    }
                     (Some(_), false) => { p.note { "Its strip is in the record; this page draws at most " (MAX_STRIPS_PER_PATIENT) " per patient." } }
                     (None, _) => {}
                 }
@@ -296,9 +301,28 @@ fn evidence(entry: &FlagEntry) -> Markup {
             @if let Some(condition) = &event.condition {
                 p.model { "Sorted under " b { (condition.group) } ", " (condition.per_mille / 10) " % by " code { (condition.model.id) } " (a key for sorting, learned from drawn cases)" }
             }
+            @for score in &event.scores { (why(score)) }
             @if let Some(model) = &event.model {
                 p.model { "Model " code { (model.id) } ", SHA-256 " code.hash { (model.sha256) } }
             }
+        }
+    }
+}
+
+/// What a model said, and what counted most.
+fn why(score: &Score) -> Markup {
+    let Attribution { scale, neutral, output, contributions, .. } = &score.attribution;
+    let unit = if *scale == Scale::Probability { "probability" } else { "log-odds" };
+    html! {
+        p.model {
+            b { (score.name) } (format!(" {:.1} %", score.value * 100.0)) " by " code { (score.model.id) }
+            (format!(", {unit} {neutral:.2} to {output:.2}: "))
+            @for (at, own) in contributions.iter().take(MAX_SHARES).enumerate() {
+                @if at > 0 { ", " }
+                span class=(if own.share > 0.0 { "for" } else { "against" }) { (format!("{:+.2}", own.share)) }
+                " " (own.input)
+            }
+            @if contributions.len() > MAX_SHARES { ", …" }
         }
     }
 }

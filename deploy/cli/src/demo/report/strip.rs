@@ -6,7 +6,7 @@
 
 use super::MAX_STRIP_ROWS;
 use super::scale::clock;
-use haar_schema::{Beat, SignalId, Strip};
+use haar_schema::{Beat, MAX_TIME_SHARES, OverTime, SignalId, Strip};
 use maud::{Markup, html};
 use std::fmt::Write as _;
 use std::ops::Range;
@@ -26,6 +26,9 @@ const UNITLESS_MM: f64 = 30.0;
 const USUAL_GAIN_MM_PER_MV: f64 = 10.0;
 /// Tried in turn for what is too large.
 const SMALLER_GAINS_MM_PER_MV: [f64; 3] = [5.0, 2.5, 1.0];
+/// The darkest shade of an explanation, and what is too light to be drawn, of the darkest.
+const SHADE_MOST: f64 = 0.55;
+const SHADE_MIN: f64 = 0.05;
 /// What counts as a spike: this share of the samples at either end.
 const SPIKE_SHARE: f64 = 0.001;
 
@@ -48,18 +51,26 @@ pub(super) fn patterns() -> Markup {
 
 /// The strip with its beats, and what its letters mean.
 pub(crate) fn draw(strip: &Strip) -> Markup {
+    explained(strip, None)
+}
+
+/// The same, shaded by what spoke for and against a model's word.
+pub(super) fn explained(strip: &Strip, why: Option<&OverTime>) -> Markup {
     let Some(scale) = Vertical::of(strip) else {
         return html! { p.note { "The strip holds no sample: nothing was received." } };
     };
     let per_row = ((strip.rate_millihertz.hz() * ROW_S) as usize).max(1);
     let rows = strip.samples.len().div_ceil(per_row);
-    let first = most_telling_row(strip, per_row, rows);
+    let first = match why.map(|why| stretch(strip, why, 0).start / per_row) {
+        Some(row) => row.min(rows.saturating_sub(MAX_STRIP_ROWS)),
+        None => most_telling_row(strip, per_row, rows),
+    };
     let last = (first + MAX_STRIP_ROWS).min(rows);
     let seconds = strip.samples.len() as f64 / strip.rate_millihertz.hz();
     html! {
         figure.strip {
             @for row in first..last {
-                (draw_row(strip, &scale, row * per_row..((row + 1) * per_row).min(strip.samples.len())))
+                (draw_row(strip, &scale, row * per_row..((row + 1) * per_row).min(strip.samples.len()), why))
             }
             figcaption {
                 b { (strip.signal.definition().title) } ", 25 mm/s, " (scale.said())
@@ -67,6 +78,9 @@ pub(crate) fn draw(strip: &Strip) -> Markup {
                     ", " ((last - first) * ROW_S as usize) " s of " (format!("{seconds:.0}")) " s shown"
                 }
                 ". " (legend(strip))
+                @if why.is_some() {
+                    " Shaded: what spoke " span.for { "for" } " and " span.against { "against" } " the model's word."
+                }
             }
         }
     }
@@ -172,7 +186,12 @@ fn most_telling_row(strip: &Strip, per_row: usize, rows: usize) -> usize {
     (0..=rows.saturating_sub(MAX_STRIP_ROWS)).rev().max_by_key(|row| abnormal(*row)).unwrap_or(0)
 }
 
-fn draw_row(strip: &Strip, scale: &Vertical, shown: Range<usize>) -> Markup {
+fn draw_row(
+    strip: &Strip,
+    scale: &Vertical,
+    shown: Range<usize>,
+    why: Option<&OverTime>,
+) -> Markup {
     let hz = strip.rate_millihertz.hz();
     let x = |index: usize| {
         units(LEFT_MM + (index.saturating_sub(shown.start)) as f64 / hz * SPEED_MM_PER_S)
@@ -195,6 +214,10 @@ fn draw_row(strip: &Strip, scale: &Vertical, shown: Range<usize>) -> Markup {
             rect.sheet width="100%" height="100%" {}
             rect width="100%" height="100%" fill="url(#paper)" {}
             (calibration(scale, bottom))
+            @for (class, opacity, lit) in shades(strip, why, &shown) {
+                rect class=(class) x=(x(lit.start)) y=(top) width=(x(lit.end) - x(lit.start))
+                    height=(bottom - top) fill-opacity=(format!("{opacity:.2}")) {}
+            }
             @for gap in gaps(strip, &shown) {
                 @let (from, to) = (x(gap.start), x(gap.end));
                 rect.gap x=(from) y=(top) width=(to - from) height=(bottom - top) fill="url(#gap)" {
@@ -218,6 +241,38 @@ fn draw_row(strip: &Strip, scale: &Vertical, shown: Range<usize>) -> Markup {
             }
         }
     }
+}
+
+/// The samples of a stretch of an explanation; clipped to the strip.
+fn stretch(strip: &Strip, why: &OverTime, at: usize) -> Range<usize> {
+    let sample = |at: usize| {
+        let since =
+            why.start_us.micros_since(strip.start_us) as f64 + at as f64 * f64::from(why.step_us);
+        let sample = (since / 1e6 * strip.rate_millihertz.hz()).round().max(0.0);
+        (sample as usize).min(strip.samples.len())
+    };
+    sample(at)..sample(at + 1)
+}
+
+/// Class, opacity and samples of the shades in a row. What counts for less than a twentieth of the most is left white.
+fn shades(
+    strip: &Strip,
+    why: Option<&OverTime>,
+    shown: &Range<usize>,
+) -> Vec<(&'static str, f64, Range<usize>)> {
+    let Some(why) = why else { return Vec::new() };
+    let most = why.shares.iter().fold(f64::MIN_POSITIVE, |most, share| most.max(share.abs()));
+    let shares = why.shares.iter().enumerate().take(MAX_TIME_SHARES);
+    let visible = shares.filter(|(_, share)| share.abs() > SHADE_MIN * most);
+    visible
+        .map(|(at, share)| {
+            let lit = stretch(strip, why, at);
+            let lit =
+                lit.start.clamp(shown.start, shown.end)..lit.end.clamp(shown.start, shown.end);
+            (if *share > 0.0 { "for" } else { "against" }, SHADE_MOST * share.abs() / most, lit)
+        })
+        .filter(|(_, _, lit)| !lit.is_empty())
+        .collect()
 }
 
 /// The trace: a new stroke behind every gap, each a run of relative steps.
