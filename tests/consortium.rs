@@ -15,15 +15,15 @@ const ORIGIN: &str = "consortium.example/log";
 const MEMBERS: usize = 4;
 
 /// Four members of which the first operates, all witness, the second mirrors and the fourth monitors.
-struct Consortium<'a> {
+pub(crate) struct Consortium<'a> {
     site: &'a Site,
     ports: [u16; MEMBERS],
-    servers: Vec<Process>,
+    pub(crate) servers: Vec<Process>,
 }
 
 impl<'a> Consortium<'a> {
     /// Made by the commands that people use.
-    fn found(site: &'a Site) -> Self {
+    pub(crate) fn found(site: &'a Site) -> Self {
         let ports = std::array::from_fn(|_| free_port());
         let mut own = Self { site, ports, servers: Vec::new() };
         let log = own.key(ORIGIN, "consortium.key", false);
@@ -59,7 +59,7 @@ impl<'a> Consortium<'a> {
         own
     }
 
-    fn key(&self, name: &str, file: &str, cosigner: bool) -> String {
+    pub(crate) fn key(&self, name: &str, file: &str, cosigner: bool) -> String {
         let mut command = Command::new(programs::own("haar-ledger"));
         command.args(["key", name, "--out"]).arg(self.site.path(file));
         if cosigner {
@@ -71,7 +71,7 @@ impl<'a> Consortium<'a> {
     }
 
     /// `haar ledger …` in the site's folder; what it printed.
-    fn haar(&self, args: &str) -> String {
+    pub(crate) fn haar(&self, args: &str) -> String {
         let made = Command::new(programs::own("haar"))
             .arg("ledger")
             .args(args.split_ascii_whitespace())
@@ -84,7 +84,7 @@ impl<'a> Consortium<'a> {
     }
 
     /// The same, asked of a member's server.
-    fn ask(&self, n: usize, args: &str) -> String {
+    pub(crate) fn ask(&self, n: usize, args: &str) -> String {
         self.haar(&format!("{args} --ledger {} --ca-file ca.pem", self.url(n)))
     }
 
@@ -115,11 +115,11 @@ impl<'a> Consortium<'a> {
         format!("https://localhost:{}", self.ports[n])
     }
 
-    fn client(&self, n: usize) -> Client {
+    pub(crate) fn client(&self, n: usize) -> Client {
         Client::new(http(Some(&self.site.path("ca.pem"))).unwrap(), &self.url(n))
     }
 
-    fn policy_file(&self) -> PathBuf {
+    pub(crate) fn policy_file(&self) -> PathBuf {
         self.site.path("consortium.policy")
     }
 }
@@ -192,7 +192,7 @@ fn exported_tiles_are_sound(site: &Site, log: &str) {
 }
 
 /// The fog's configuration: its log goes before the members, and edges keep what is not witnessed.
-fn put_before(site: &Site, consortium: &Consortium<'_>) {
+pub(crate) fn put_before(site: &Site, consortium: &Consortium<'_>) {
     let path = site.path("fog.toml");
     let mut text = std::fs::read_to_string(&path).unwrap();
     text += &format!(
@@ -281,6 +281,6 @@ fn has_evidence(site: &Site) -> bool {
     })
 }
 
-fn runtime() -> tokio::runtime::Runtime {
+pub(crate) fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }

@@ -8,6 +8,7 @@
     reason = "this is a test binary: a failure is a failed test with its line"
 )]
 
+mod access;
 mod bad_input;
 mod consortium;
 mod e2e;

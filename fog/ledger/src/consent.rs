@@ -24,9 +24,10 @@ mod codes;
 mod decide;
 mod fhir;
 mod pseudonym;
+mod request;
 mod statement;
 
-pub use audit::{audit_event, audit_record};
+pub use audit::{audit_event, audit_name, audit_record, is_emergency};
 pub use codes::{
     DataKind, Grantee, GranteeRole, Interval, MAX_TIME_S, Purpose, Scope, Token, TokenError,
 };
@@ -36,6 +37,7 @@ pub use decide::{
 };
 pub use fhir::{FhirError, MAX_FHIR_BYTES, grant_from_fhir, grant_to_fhir};
 pub use pseudonym::{StudyKey, patient_key_name};
+pub use request::{MAX_NONCES, MAX_SKEW_S, Nonces, RequestError, RequestSignature, SignedRequest};
 pub use statement::{
     Consents, Grant, GrantError, MAX_GRANTS_PER_SUBJECT, MAX_STATEMENT_BYTES, Revocation,
     SignedStatement, Statement, StatementError,

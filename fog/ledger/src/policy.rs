@@ -192,6 +192,18 @@ impl Policy {
         &self.witnesses
     }
 
+    /// Since when a quorum vouches for a checkpoint that was [checked](Policy::check): the latest time, in POSIX
+    /// seconds, at or after which enough witnesses have cosigned it. `None` if no witness is needed.
+    pub fn vouched_s(&self, cosigned: &Cosigned) -> Option<u64> {
+        let since = |time_s: u64| {
+            self.is_quorum(|place| {
+                let name = &self.witnesses[place].name;
+                cosigned.witnesses.iter().any(|(own, at)| own == name && *at >= time_s)
+            })
+        };
+        cosigned.witnesses.iter().map(|(_, time)| *time).filter(|time| since(*time)).max()
+    }
+
     /// Whether these witnesses, by place among [`Policy::witnesses`], are enough.
     pub fn is_quorum(&self, cosigned: impl Fn(usize) -> bool) -> bool {
         let Some(quorum) = self.quorum else { return true };

@@ -29,7 +29,7 @@ pub use config::{
 };
 pub use gossip::MAX_KEPT;
 pub use routes::{MAX_BODY_BYTES, MAX_WAIT};
-pub use tls::TlsError;
+pub use tls::{Connection, Door, TlsError};
 
 use crate::client::{self, Client, HttpError};
 use crate::consortium::{Copy, ExportError, Reader, SequenceError, Sequencer, Tiles, TilesError};

@@ -41,6 +41,9 @@ pub struct Config {
     /// The log of many parties that the site log is put before; default none.
     #[serde(default)]
     pub consortium: Option<ConsortiumConfig>,
+    /// Who may read records from outside; needs `consortium`. Default: nobody.
+    #[serde(default)]
+    pub access: Option<AccessConfig>,
     /// Metrics, health and queries.
     #[serde(default)]
     pub admin: AdminConfig,
@@ -140,6 +143,25 @@ pub struct ConsortiumConfig {
     pub evidence_from: Vec<String>,
 }
 
+/// Where patients, clinicians, insurers and researchers connect, and patients' statements are taken.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccessConfig {
+    /// Address and port; default `0.0.0.0:7643`. HTTPS only.
+    #[serde(default = "default_access")]
+    pub listen: SocketAddr,
+    /// PEM file of the certificate chain.
+    pub cert_file: PathBuf,
+    /// PEM file of its private key.
+    pub key_file: PathBuf,
+    /// How often the consortium log is looked at, in milliseconds; default 1000.
+    #[serde(default = "default_every_ms")]
+    pub poll_ms: u64,
+    /// File of the claims that insurers settle; default none.
+    #[serde(default)]
+    pub claims_file: Option<PathBuf>,
+}
+
 /// How far something has come.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -205,6 +227,10 @@ fn default_listen() -> SocketAddr {
     SocketAddr::from((Ipv4Addr::UNSPECIFIED, 7443))
 }
 
+fn default_access() -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::UNSPECIFIED, 7643))
+}
+
 const fn default_credit() -> u32 {
     65_536
 }
@@ -254,6 +280,14 @@ impl Config {
                 return value("consortium.every_ms", "must be between 50 and 3600000");
             }
         }
+        if let Some(access) = &self.access {
+            if self.consortium.is_none() {
+                return value("access", "needs [consortium]: keys and policies are in its log");
+            }
+            if !(50..=10_000).contains(&access.poll_ms) {
+                return value("access.poll_ms", "must be between 50 and 10000");
+            }
+        }
         Ok(self)
     }
 
@@ -270,6 +304,11 @@ impl Config {
                 [Some(&mut consortium.policy_file), consortium.ca_file.as_mut()]
                     .into_iter()
                     .flatten()
+            }))
+            .chain(self.access.iter_mut().flat_map(|access| {
+                [&mut access.cert_file, &mut access.key_file]
+                    .into_iter()
+                    .chain(&mut access.claims_file)
             }))
             .chain(self.notify.iter_mut().flat_map(NotifyTarget::files))
     }
@@ -355,6 +394,24 @@ mod tests {
             .collect();
         let config = load(&format!("{EXAMPLE}\n{keys}")).unwrap().checked().unwrap();
         assert_eq!(config.consortium.unwrap().edges_keep_until, KeepUntil::Witnessed);
+    }
+
+    /// And the commented read API.
+    #[test]
+    fn the_example_access_is_read() {
+        let (_, commented) = EXAMPLE.split_once("# [access]\n").unwrap();
+        let (commented, _) = commented.split_once("\n\n").unwrap();
+        let keys: String = format!("# [access]\n{commented}")
+            .lines()
+            .filter_map(|line| line.strip_prefix("# ").filter(|line| !line.starts_with("# ")))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        let alone = load(&format!("{EXAMPLE}\n{keys}")).unwrap_err().to_string();
+        assert!(alone.contains("needs [consortium]"), "{alone}");
+        let log = "[consortium]\nurls = ['https://a']\npolicy_file = 'p'\n";
+        let access = load(&format!("{EXAMPLE}\n{keys}{log}")).unwrap().access.unwrap();
+        assert_eq!((access.listen, access.poll_ms), (default_access(), default_every_ms()));
+        assert!(access.claims_file.is_some());
     }
 
     #[test]

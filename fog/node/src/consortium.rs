@@ -3,7 +3,7 @@
 //! [`Envoy`] is one task beside the commits. It puts before the members
 //! - the site's checkpoint, every `every_ms` if the log has grown: from then on the site cannot show two
 //!   histories, and all sites' logs have one order;
-//! - each leaf of a kind in [`PUT_FORWARD`], as a commitment of its own, so that a proof of one flagged event
+//! - each leaf of a kind in [`PUT_FORWARD`], and each decision on access that was a break-glass, as a commitment of its own, so that a proof of one flagged event
 //!   needs nothing else of the site.
 //!
 //! and takes from the members' servers the evidence of attempts, which becomes leaves of the site log.
@@ -24,12 +24,13 @@ use crate::config::{ConsortiumConfig, KeepUntil};
 use crate::ingest::Gate;
 use crate::store::{Position, Store};
 use haar_ledger::client::{Client, FetchError, HttpError, Level, SiteAt, SubmitError, http};
+use haar_ledger::consent::is_emergency;
 use haar_ledger::consortium::included;
 use haar_ledger::evidence::Evidence;
 use haar_ledger::governance::{CommitmentBody, Hex, SiteCheckpointBody};
 use haar_ledger::{
     Entry, EntryError, EntryKind, LEAF_BYTES, LeafKind, PlainProof, Policy, PolicySyntaxError,
-    ReadError, Record,
+    ReadError, Record, Snapshot,
 };
 use haar_schema::EdgeId;
 use haar_telemetry::{Counter, Gauge, KeyValue, Metrics, names};
@@ -47,7 +48,12 @@ const WITNESSED: &str = "witnessed";
 
 /// The kinds of leaves that are put before the members one by one. Digests are covered by the site's
 /// checkpoints.
-pub const PUT_FORWARD: [LeafKind; 2] = [LeafKind::FlaggedEvent, LeafKind::ModelStatement];
+pub const PUT_FORWARD: [LeafKind; 4] = [
+    LeafKind::FlaggedEvent,
+    LeafKind::ModelStatement,
+    LeafKind::ConsentGrant,
+    LeafKind::ConsentRevocation,
+];
 
 /// Leaves that are looked at in one round.
 const LOOKED_AT: u64 = 4_096;
@@ -264,7 +270,11 @@ impl Envoy {
             for index in next..end {
                 let leaf = snapshot.leaf(index)?;
                 let kind = LeafKind::from_byte(leaf[1]);
-                if kind.is_some_and(|kind| PUT_FORWARD.contains(&kind)) {
+                let told = match kind {
+                    Some(LeafKind::AccessDecision) => is_break_glass(&snapshot, index)?,
+                    kind => kind.is_some_and(|kind| PUT_FORWARD.contains(&kind)),
+                };
+                if told {
                     entries.push(self.commitment(index, leaf)?);
                 }
             }
@@ -429,6 +439,15 @@ impl Envoy {
         set(&tx, key, number)?;
         tx.commit()?;
         Ok(())
+    }
+}
+
+/// Whether a decision on access was one in an emergency. An erased one was told when it was made, or is not told.
+fn is_break_glass(snapshot: &Snapshot, index: u64) -> Result<bool, ReadError> {
+    match snapshot.record(index) {
+        Ok(record) => Ok(is_emergency(&record.body)),
+        Err(ReadError::Erased { .. }) => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

@@ -10,6 +10,7 @@
 //! the edges' spools. The fog tells each edge from where it would need a replay.
 #![forbid(unsafe_code)]
 
+mod access;
 mod alarms;
 mod commit;
 mod config;
@@ -27,11 +28,12 @@ mod sepsis;
 mod stats;
 mod store;
 
+pub use access::{AccessError, COPY_FILE};
 /// A window as the alarm machine sees it; `haar alarms report` shows it the same.
 pub use alarms::seen as seen_by_alarms;
 pub use config::{
-    AdminConfig, AlarmsConfig, Config, ConfigError, ConsortiumConfig, DataflowConfig, FhirTarget,
-    KeepUntil, LinkConfig, LogConfig, MailTls, ModelsConfig, MqttTarget, NotifyTarget,
+    AccessConfig, AdminConfig, AlarmsConfig, Config, ConfigError, ConsortiumConfig, DataflowConfig,
+    FhirTarget, KeepUntil, LinkConfig, LogConfig, MailTls, ModelsConfig, MqttTarget, NotifyTarget,
     ParametersConfig, SmtpTarget, TelemetryConfig, WebhookTarget,
 };
 pub use consortium::{EnvoyError, PUT_FORWARD};

@@ -1,5 +1,6 @@
 //! Starting, running and stopping the node.
 
+use crate::access::{Access, AccessError};
 use crate::alarms::Warden;
 use crate::commit::{Committer, CommitterError, Work};
 use crate::config::{Config, ConfigError, KeepUntil};
@@ -63,6 +64,9 @@ pub enum StartError {
     /// The way to the consortium log.
     #[error(transparent)]
     Consortium(#[from] EnvoyError),
+    /// The read API.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// What was kept of alarms.
     #[error(transparent)]
     Alarms(#[from] haar_alarms::RestoreError),
@@ -125,6 +129,7 @@ struct Parts {
     admin: tokio::task::JoinHandle<Result<(), AdminError>>,
     couriers: tokio::task::JoinHandle<()>,
     envoy: Option<tokio::task::JoinHandle<()>>,
+    access: Option<tokio::task::JoinHandle<()>>,
     ingest: JoinHandle<()>,
     committer: JoinHandle<Result<(), CommitterError>>,
     dataflow: JoinHandle<Result<(), String>>,
@@ -189,6 +194,15 @@ pub async fn start(
         Some(own) => Some(Envoy::new(own, Arc::clone(&store), Arc::clone(&gate), &metrics)?),
         None => None,
     };
+    let access = match (&config.access, &config.consortium) {
+        (Some(own), Some(log)) => {
+            Some(Access::open(own, log, &config.data_dir, Arc::clone(&store)).await?)
+        }
+        _ => None,
+    };
+    if let Some(access) = &access {
+        tracing::info!(addr = %access.addr(), "the read API is up");
+    }
     let (ends, end_receiver) = sync_channel(QUEUED_ENDS);
     let ingest = Ingest {
         feed: runtime.feed,
@@ -245,6 +259,7 @@ pub async fn start(
             admin: tokio::spawn(admin.serve(router, drained.clone())),
             couriers: tokio::spawn(couriers.run(drained.clone())),
             envoy: envoy.map(|envoy| tokio::spawn(envoy.run(drained.clone()))),
+            access: access.map(|access| tokio::spawn(access.run(drained.clone()))),
             last_batch,
             drained,
         },
@@ -294,6 +309,10 @@ impl Running {
             Some(envoy) => envoy.await,
             None => Ok(()),
         };
+        let access = match parts.access {
+            Some(access) => access.await,
+            None => Ok(()),
+        };
         let (ingest, committer, dataflow) = ended.map_err(|_| RunError::Panic("the node"))?;
         // The committer's error comes first: it says why the others ended.
         committer.map_err(|_| RunError::Panic("the committer"))??;
@@ -306,6 +325,7 @@ impl Running {
         admin.map_err(|_| RunError::Panic("the admin endpoint"))??;
         couriers.map_err(|_| RunError::Panic("a courier"))?;
         envoy.map_err(|_| RunError::Panic("the envoy to the consortium log"))?;
+        access.map_err(|_| RunError::Panic("the read API"))?;
         Ok(FogStats { edges: 0, ..tally.snapshot() })
     }
 }

@@ -10,6 +10,7 @@
 //! - `fog.sepsis`: subject \[16\] → the row of [`crate::sepsis`].
 //! - `fog.parameters`: (subject \[16\], version u32) → leaf u64 with the signed note.
 //! - `fog.consortium`: see [`crate::consortium`].
+//! - `fog.statements`: see [`crate::access`].
 //! - `fog.outbox`, `fog.dead_letters`: see [`crate::notify`].
 //!
 //! The log's records are sealed, each under the key of its patient. The facts of this module are not: who has the file reads pseudonyms,
@@ -18,6 +19,7 @@
 //! Leaves, positions and windows of an epoch are written in one transaction (design D1, D2): after a
 //! crash either all of an epoch is there, and its edges are told so, or none, and it is computed again.
 
+use crate::access;
 use crate::consortium;
 use crate::facts;
 use crate::notify::outbox::{self, Key};
@@ -211,6 +213,7 @@ impl Store {
             tx.open_table(COURSES).map_err(redb::Error::from)?;
             tx.open_table(CHARTS).map_err(redb::Error::from)?;
         }
+        access::create(&tx)?;
         consortium::create(&tx)?;
         outbox::create(&tx)?;
         tx.commit().map_err(redb::Error::from)?;
@@ -311,6 +314,20 @@ impl Store {
         consortium::set(&tx, source, read_to)?;
         tx.commit().map_err(redb::Error::from)?;
         Ok(())
+    }
+
+    /// Appends records that come from outside the dataflow, and what `also` writes, which is told the index of the
+    /// first: one durable transaction.
+    pub(crate) fn append(
+        &self,
+        records: &[Held],
+        also: impl FnOnce(&redb::WriteTransaction, u64) -> Result<(), redb::Error>,
+    ) -> Result<u64, CommitError> {
+        let tx = self.db.begin_write().map_err(redb::Error::from)?;
+        let first = self.log.append_held(&tx, records)?.first_index;
+        also(&tx, first)?;
+        tx.commit().map_err(redb::Error::from)?;
+        Ok(first)
     }
 
     /// Writes an epoch in one durable transaction.

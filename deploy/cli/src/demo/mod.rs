@@ -231,6 +231,7 @@ impl Parts {
         let broker = Broker::start()?;
         let (stop_edge, stop_fog) = (CancellationToken::new(), CancellationToken::new());
         let fog_config = haar_fog::Config {
+            access: None,
             alarms: haar_fog::AlarmsConfig::default(),
             notify: Vec::new(),
             parameters: haar_fog::ParametersConfig::default(),

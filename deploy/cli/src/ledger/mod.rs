@@ -1,5 +1,6 @@
 //! `haar ledger`: the consortium log, for people of its members.
 
+mod access;
 mod genesis;
 mod govern;
 mod server;
@@ -43,6 +44,16 @@ enum Command {
     Propose(govern::Propose),
     /// Vote on a proposal.
     Vote(govern::Vote),
+    /// As a patient: let somebody read something, for a purpose and a time.
+    Grant(access::Grant),
+    /// As a patient: take a grant back.
+    Revoke(access::Revoke),
+    /// As a patient: who asked for what, and what was decided (FHIR AuditEvent).
+    Audit(access::Audit),
+    /// Read a patient's records, as whoever the key belongs to.
+    Read(access::Read),
+    /// The name under which a patient's key is made and registered.
+    PatientKeyName(access::PatientKeyName),
 }
 
 /// Runs a subcommand.
@@ -60,5 +71,10 @@ pub fn run(args: Args) -> Result<(), Failure> {
         Command::Key(args) => govern::key(&args),
         Command::Propose(args) => govern::propose(&args),
         Command::Vote(args) => govern::vote(&args),
+        Command::Grant(args) => access::grant(&args),
+        Command::Revoke(args) => access::revoke(&args),
+        Command::Audit(args) => access::audit(&args),
+        Command::Read(args) => access::read(&args),
+        Command::PatientKeyName(args) => access::patient_key_name(&args),
     }
 }

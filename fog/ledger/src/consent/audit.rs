@@ -8,12 +8,13 @@
 use super::codes::Scope;
 use super::decide::{AccessRequest, Action, Decision};
 use super::fhir::{KIND, REASON, ROLE, SUBJECT, coding, identifier, instant};
-use crate::leaf::{LeafKey, LeafKind};
+use crate::leaf::{LeafKey, LeafKind, Name};
 use crate::tables::Record;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 const DICOM: &str = "http://dicom.nema.org/resources/ontology/DCM";
+const EMERGENCY: &str = "110127";
 const ENTITY_TYPE: &str = "http://terminology.hl7.org/CodeSystem/audit-entity-type";
 const OBJECT_ROLE: &str = "http://terminology.hl7.org/CodeSystem/object-role";
 const NAME_DOMAIN: &[u8] = b"haar-access-v1";
@@ -51,23 +52,33 @@ pub fn audit_event(request: &AccessRequest, decision: &Decision, site: &str) -> 
         }],
     });
     if decision.break_glass {
-        event["subtype"] = json!([coding(DICOM, "110127")]);
+        event["subtype"] = json!([coding(DICOM, EMERGENCY)]);
     }
     event.to_string().into_bytes()
 }
 
-/// The record of a decision. All decisions about a patient are found under one name, SHA-256 over
-/// `haar-access-v1` and the pseudonym. `key` must be fresh and uniformly random.
+/// The name under which all decisions about a patient are found: SHA-256 over `haar-access-v1` and the
+/// pseudonym.
+pub fn audit_name(subject: &str) -> Name {
+    Sha256::new().chain_update(NAME_DOMAIN).chain_update(subject).finalize().into()
+}
+
+/// The record of a decision, under [`audit_name`]. `key` must be fresh and uniformly random.
 pub fn audit_record(
     request: &AccessRequest,
     decision: &Decision,
     site: &str,
     key: LeafKey,
 ) -> Record {
-    let subject = request.data.subject.as_str();
-    let name = Sha256::new().chain_update(NAME_DOMAIN).chain_update(subject).finalize().into();
+    let name = audit_name(request.data.subject.as_str());
     let body = audit_event(request, decision, site);
     Record { kind: LeafKind::AccessDecision, name, key, body }
+}
+
+/// Whether the body of a decision's record is that of a break-glass.
+pub fn is_emergency(body: &[u8]) -> bool {
+    let event: Value = serde_json::from_slice(body).unwrap_or_default();
+    event["subtype"][0]["code"] == EMERGENCY
 }
 
 fn details(request: &AccessRequest, decision: &Decision) -> Vec<Value> {

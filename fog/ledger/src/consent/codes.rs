@@ -224,6 +224,18 @@ pub enum Scope {
     Study(Token),
 }
 
+impl FromStr for Scope {
+    type Err = TokenError;
+    /// Reads `claim:NUMBER` or `study:NUMBER`.
+    fn from_str(text: &str) -> Result<Self, TokenError> {
+        match text.split_once(':') {
+            Some(("claim", number)) => Ok(Self::Claim(number.parse()?)),
+            Some(("study", number)) => Ok(Self::Study(number.parse()?)),
+            _ => Err(TokenError::Code("Scope")),
+        }
+    }
+}
+
 impl Scope {
     /// As it stands in the policies: `claim:` or `study:` and its number.
     pub(crate) fn text(&self) -> String {

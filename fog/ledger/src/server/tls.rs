@@ -50,7 +50,7 @@ pub enum TlsError {
 
 /// A listener for plain or encrypted connections. Handshakes run beside each other, so a peer that
 /// does not finish one holds up nobody.
-pub(crate) struct Door {
+pub struct Door {
     addr: SocketAddr,
     connections: mpsc::Receiver<(Connection, SocketAddr)>,
 }
@@ -60,7 +60,7 @@ impl Door {
     ///
     /// # Errors
     /// If the address is taken or certificate or key cannot be used.
-    pub(crate) async fn open(config: &HttpConfig) -> Result<Self, TlsError> {
+    pub async fn open(config: &HttpConfig) -> Result<Self, TlsError> {
         let acceptor = match (&config.cert_file, &config.key_file) {
             (Some(cert), Some(key)) => Some(acceptor(cert, key)?),
             _ => None,
@@ -73,7 +73,8 @@ impl Door {
         Ok(Self { addr, connections })
     }
 
-    pub(crate) fn addr(&self) -> SocketAddr {
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 }
@@ -134,8 +135,10 @@ async fn admit(
 }
 
 /// One connection.
-pub(crate) enum Connection {
+pub enum Connection {
+    /// In clear, on a loopback address.
     Plain(TcpStream),
+    /// Under TLS.
     Tls(Box<TlsStream<TcpStream>>),
 }
 

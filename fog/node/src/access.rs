@@ -1,0 +1,170 @@
+//! The read API: who may read what of whom, asked of the log that all members share.
+//!
+//! - `POST /v1/access/statements`: a patient's signed grant or revocation (`haar ledger grant`, `revoke`). The
+//!   answer comes when it is committed and in force, and names its leaf and id.
+//! - `GET /v1/access/records/{subject}?kind=…&purpose=…[&scope=…][&before=LEAF][&limit=N]`: records of one kind,
+//!   the newest first. Signed by a registered key ([`haar_ledger::consent::RequestSignature`]).
+//! - `GET /v1/access/audit/{subject}`: every decision about a patient, the newest first, as FHIR `AuditEvent`s; for
+//!   the patient's own key only.
+//! - `GET /v1/access/view`: the site's origin, and how old its view of the consortium log is.
+//!
+//! # How it is decided
+//! [`view`] copies the consortium log from its first entry, so it knows who has which key and which policies are
+//! agreed on; the pinned policy says since when a quorum vouches for that copy. Cedar decides for each record
+//! that would be answered, each decision becomes a leaf of the site log, and only then is anything answered. A
+//! request that nothing is found for is decided and recorded too.
+//!
+//! # Who is told
+//! The patient finds every decision under their audit. Statements, and every break-glass, are put before the members
+//! as commitments ([`crate::consortium`]): that it happened, where and when, not to whom.
+//!
+//! # How statements travel
+//! A statement names the one site that it is meant for, and goes there and nowhere else, over HTTPS: so it is in force
+//! as soon as it is committed. Members see its commitment. A patient of two sites tells both.
+//!
+//! # Trust
+//! The site reads all records anyway: this API binds those who come from outside. A site that suppresses
+//! a revocation can be found out by the patient, who has the leaf that was answered and finds no commitment of it.
+//!
+//! # Limits
+//! [`gatekeeper::MAX_RECORDS`] records an answer, found among [`gatekeeper::MAX_LOOKED_AT`] leaves; bodies of at most
+//! [`haar_ledger::consent::MAX_STATEMENT_BYTES`]. Not served yet: alarms and parameters, and studies (a researcher
+//! is refused the pseudonyms of the site by the policies).
+
+mod claims;
+mod gatekeeper;
+mod routes;
+#[cfg(test)]
+mod tests;
+mod view;
+
+use crate::config::{AccessConfig, ConsortiumConfig};
+use crate::store::Store;
+use claims::{Claims, ClaimsError};
+use gatekeeper::Gatekeeper;
+use haar_ledger::client::{Client, HttpError, http};
+use haar_ledger::consortium::{Reader, Tiles, TilesError};
+use haar_ledger::server::{Door, HttpConfig, TlsError};
+use haar_ledger::{Policy, PolicySyntaxError, ReadError};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use view::Follower;
+
+pub(crate) use view::create;
+
+/// The name of the consortium log's copy in the data directory.
+pub const COPY_FILE: &str = "consortium.redb";
+
+/// How long open requests may take after shutdown.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Why the read API did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AccessError {
+    /// A file.
+    #[error("{path}: {error}", path = .path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        error: std::io::Error,
+    },
+    /// The pinned policy.
+    #[error("consortium.policy_file: {0}")]
+    Policy(#[from] PolicySyntaxError),
+    /// Not exactly one log.
+    #[error("consortium.policy_file names {0} logs; a site is under one")]
+    Logs(usize),
+    /// The copy of the consortium log.
+    #[error("the copy of the consortium log: {0}")]
+    Copy(#[from] TilesError),
+    /// Its file.
+    #[error(
+        "{COPY_FILE} in the data directory does not open: {0}. Move it away: it is copied again"
+    )]
+    Database(#[from] redb::Error),
+    /// What patients have said.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The claims.
+    #[error(transparent)]
+    Claims(#[from] ClaimsError),
+    /// Address or certificate.
+    #[error("access: {0}")]
+    Tls(#[from] TlsError),
+    /// The HTTPS client.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+}
+
+/// The read API, ready to run.
+pub(crate) struct Access {
+    door: Door,
+    router: axum::Router,
+    follower: Follower,
+}
+
+impl Access {
+    /// Reads the view back from disk and listens.
+    pub(crate) async fn open(
+        config: &AccessConfig,
+        consortium: &ConsortiumConfig,
+        data_dir: &Path,
+        store: Arc<Store>,
+    ) -> Result<Self, AccessError> {
+        let text = std::fs::read_to_string(&consortium.policy_file)
+            .map_err(|error| AccessError::File { path: consortium.policy_file.clone(), error })?;
+        let policy: Policy = text.parse()?;
+        let [log] = policy.logs() else { return Err(AccessError::Logs(policy.logs().len())) };
+        let db = redb::Database::create(data_dir.join(COPY_FILE)).map_err(redb::Error::from)?;
+        let tiles = Tiles::open(Arc::new(db), log.key.clone())?;
+        let http = http(consortium.ca_file.as_deref())?;
+        let readers = consortium.urls.iter();
+        let readers = readers.map(|url| Reader::new(Client::new(http.clone(), url))).collect();
+        let poll = Duration::from_millis(config.poll_ms);
+        let follower = Follower::open(tiles, policy, readers, poll, &store)?;
+        let claims = match &config.claims_file {
+            Some(path) => Claims::load(path)?,
+            None => Claims::default(),
+        };
+        let gatekeeper = Gatekeeper::new(store, follower.view(), claims);
+        let door = Door::open(&HttpConfig {
+            listen: config.listen,
+            cert_file: Some(config.cert_file.clone()),
+            key_file: Some(config.key_file.clone()),
+            ca_file: None,
+        })
+        .await?;
+        Ok(Self { door, router: routes::router(Arc::new(gatekeeper)), follower })
+    }
+
+    /// Where it listens.
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.door.addr()
+    }
+
+    /// Serves and follows until `shutdown`.
+    pub(crate) async fn run(self, shutdown: CancellationToken) {
+        let following = self.follower.run(shutdown.clone());
+        let serving = async {
+            let served = axum::serve(self.door, self.router)
+                .with_graceful_shutdown(shutdown.clone().cancelled_owned());
+            let late = async {
+                shutdown.cancelled().await;
+                tokio::time::sleep(DRAIN_TIMEOUT).await;
+            };
+            tokio::select! {
+                served = async { served.await } => if let Err(error) = served {
+                    tracing::error!(%error, "the read API has stopped");
+                },
+                () = late => {}
+            }
+        };
+        tokio::join!(following, serving);
+    }
+}

@@ -1,0 +1,159 @@
+//! Deciding, with the time passed in.
+
+use super::claims::Claims;
+use super::gatekeeper::{Call, Gatekeeper, Question, Refused};
+use super::view::{SharedView, View};
+use crate::store::{Store, keyholder};
+use haar_ledger::consent::{
+    DataKind, Grant, Grantee, GranteeRole, Interval, MAX_VIEW_AGE_S, Purpose, RequestError,
+    RequestSignature, SignedRequest, SignedStatement, Statement, audit_name, bundle_hash,
+    patient_key_name,
+};
+use haar_ledger::governance::{Digest, KeyBody, Role};
+use haar_ledger::{Cosigner, Entry, EntryKind, Held, Identity, LeafKind, Record};
+use haar_schema::Subject;
+use std::sync::Arc;
+
+const SITE: &str = "haar.test/site";
+const LOG: &str = "log.example/consortium";
+const NOW_S: u64 = 1_790_000_000;
+const TARGET: &str = "/v1/access/records";
+
+fn subject() -> Subject {
+    Subject::from_bytes([7; 16])
+}
+
+fn identity(name: &str) -> Identity {
+    Identity::generate(name, Digest::of(name.as_bytes()).0).unwrap()
+}
+
+fn patient() -> Identity {
+    identity(&patient_key_name(&subject().to_hex()))
+}
+
+/// A consortium of one member, under which a patient and a doctor have keys; vouched for at [`NOW_S`].
+fn view() -> SharedView {
+    let (member, log) = (identity("a.example"), identity(LOG));
+    let cosigner = Cosigner::generate("a.example/witness", [9; 32]).unwrap();
+    let genesis = serde_json::json!({
+        "consortium": "test",
+        "operator": {"name": "a.example", "log": log.vkey().to_string(), "url": "https://a.example"},
+        "members": [{
+            "name": "a.example",
+            "key": member.vkey().to_string(),
+            "cosigners": [cosigner.vkey().to_string()],
+            "url": "https://a.example",
+            "admission": "00".repeat(32),
+        }],
+        "quorums": haar_ledger::governance::Quorums::default(),
+        "policy_bundle": bundle_hash(),
+    });
+    let genesis: haar_ledger::governance::Genesis = serde_json::from_value(genesis).unwrap();
+    let mut entries = vec![Entry::sign(EntryKind::Genesis, LOG, &genesis, &[&member]).unwrap()];
+    for (key, role) in [(patient(), Role::Patient), (identity("dr.example"), Role::Clinician)] {
+        let body = KeyBody::Register { key: key.vkey().into(), role };
+        entries.push(Entry::sign(EntryKind::Key, LOG, &body, &[&member, &key]).unwrap());
+    }
+    let mut view = View::default();
+    for (index, entry) in (0..).zip(&entries) {
+        view.apply(index, entry.as_bytes());
+    }
+    assert_eq!(view.state.as_ref().unwrap().keys().count(), 2);
+    view.vouched_s = Some(NOW_S);
+    let shared = SharedView::default();
+    *shared.write() = view;
+    shared
+}
+
+/// A site log with one flagged event of the patient.
+fn store(dir: &std::path::Path) -> Arc<Store> {
+    let store = Arc::new(Store::open(dir, identity(SITE)).unwrap());
+    let key = serde_json::json!({
+        "edge": "edge-1",
+        "subject": subject(),
+        "pipeline": "p",
+        "start_us": haar_schema::Timestamp::from_millis(NOW_S as i64 * 1_000),
+        "end_us": haar_schema::Timestamp::from_millis(NOW_S as i64 * 1_000 + 1),
+    });
+    let body = serde_json::json!({"key": key, "flag": "fast", "strip": {"samples": [1]}});
+    let body = body.to_string().into_bytes();
+    let record = Record { kind: LeafKind::FlaggedEvent, name: [1; 32], key: [2; 32], body };
+    let held = Held { keyholder: Some(keyholder(subject())), record };
+    store.append(&[held], |_, _| Ok(())).unwrap();
+    store
+}
+
+fn call(who: &str, now_s: u64) -> Call<'static> {
+    let key = if who == "patient" { patient() } else { identity(who) };
+    let mut nonce = [0; 16];
+    getrandom::fill(&mut nonce).unwrap();
+    let signed = RequestSignature::sign("GET", TARGET, SITE, now_s, nonce, &key).unwrap();
+    let signed = SignedRequest::parse(&signed.input, &signed.signature).unwrap();
+    Call { method: "GET", target: TARGET, signed, now_s }
+}
+
+fn question(purpose: Purpose) -> Question {
+    let (kind, scope, before) = (DataKind::FlaggedEvent, None, None);
+    Question { subject: subject(), kind, purpose, scope, before, limit: 10 }
+}
+
+fn grant() -> Vec<u8> {
+    let grant = Grant {
+        subject: subject().to_hex().parse().unwrap(),
+        grantee: Grantee { role: GranteeRole::Clinician, name: "dr.example".parse().unwrap() },
+        kinds: [DataKind::FlaggedEvent].into(),
+        purpose: Purpose::Treatment,
+        period: Interval::new(NOW_S, NOW_S + 1_000).unwrap(),
+        data_period: None,
+        scope: None,
+    };
+    SignedStatement::sign(&Statement::Grant(grant), SITE, &patient()).unwrap()
+}
+
+#[test]
+fn with_a_view_older_than_a_minute_only_an_emergency_reads() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(dir.path());
+    let gatekeeper = Gatekeeper::new(Arc::clone(&store), view(), Claims::default());
+    let taken = gatekeeper.take(&grant()).unwrap();
+    assert_eq!(gatekeeper.take(&grant()).unwrap(), taken, "the same once more is the same leaf");
+    let read = |who, purpose, now_s| gatekeeper.read(&call(who, now_s), &question(purpose));
+    let (last, late) = (NOW_S + MAX_VIEW_AGE_S, NOW_S + MAX_VIEW_AGE_S + 1);
+    let answer = read("dr.example", Purpose::Treatment, last).unwrap();
+    assert!(!answer.break_glass);
+    assert_eq!(answer.records[0]["record"]["flag"], "fast");
+    assert!(answer.records[0]["record"]["strip"].is_null(), "a strip is another kind");
+    for who in ["dr.example", "patient"] {
+        let refused = read(who, Purpose::Treatment, late).err().unwrap().to_string();
+        assert!(refused.contains("view-too-old"), "{refused}");
+    }
+    let answer = read("dr.example", Purpose::Emergency, late).unwrap();
+    assert!(answer.break_glass && answer.records.len() == 1);
+    // What was answered was recorded before, what was refused too.
+    let leaves = store.log().find(&audit_name(&subject().to_hex())).unwrap();
+    assert_eq!(leaves.len(), 4);
+    assert_eq!(leaves.last(), answer.decisions.last());
+    let recorded = store.log().record(leaves[3]).unwrap();
+    assert!(haar_ledger::consent::is_emergency(&recorded.body));
+    assert_eq!(gatekeeper.audit(&call("patient", NOW_S), subject()).unwrap().len(), 4);
+}
+
+#[test]
+fn who_is_not_known_is_not_answered() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(dir.path());
+    let size = store.log().size().unwrap();
+    let gatekeeper = Gatekeeper::new(Arc::clone(&store), view(), Claims::default());
+    let stranger = gatekeeper.read(&call("x.example", NOW_S), &question(Purpose::Emergency));
+    assert!(matches!(stranger, Err(Refused::Request(RequestError::Signature))));
+    let once = call("dr.example", NOW_S);
+    assert!(gatekeeper.read(&once, &question(Purpose::Emergency)).is_ok());
+    let again = gatekeeper.read(&once, &question(Purpose::Emergency));
+    assert!(matches!(again, Err(Refused::Request(RequestError::Repeated))));
+    assert_eq!(store.log().size().unwrap(), size + 1, "only the one that counted was decided on");
+    let empty = Gatekeeper::new(store, SharedView::default(), Claims::default());
+    assert!(matches!(
+        empty.read(&call("dr.example", NOW_S), &question(Purpose::Emergency)),
+        Err(Refused::NoView)
+    ));
+}

@@ -1,0 +1,203 @@
+//! What this site knows of the consortium, and since when.
+//!
+//! # Format
+//! The log's copy is [`crate::access::COPY_FILE`], tables of `haar_ledger::consortium::Tiles`; nothing of it is secret. Table
+//! `fog.statements` of the fog's database, leaf u64 → u64: the site's leaves with statements of patients, and how many
+//! entries of the consortium log were known when each was taken. What they say lies sealed in the
+//! log's records.
+//!
+//! # Age
+//! The time since which a quorum of the pinned policy vouches for exactly the entries that are applied here. The
+//! operator has witnesses cosign again every few seconds, so it grows only if operator or network are gone.
+
+use super::AccessError;
+use crate::store::Store;
+use haar_ledger::consent::{BundleError, Consents, Decider, SignedStatement};
+use haar_ledger::consortium::{Copy as LogCopy, Reader, Tiles};
+use haar_ledger::governance::State;
+use haar_ledger::{Entry, Policy};
+use redb::{ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+const STATEMENTS: TableDefinition<u64, u64> = TableDefinition::new("fog.statements");
+
+/// Makes the table.
+pub(crate) fn create(tx: &WriteTransaction) -> Result<(), redb::Error> {
+    tx.open_table(STATEMENTS)?;
+    Ok(())
+}
+
+/// Notes that `leaf` has a statement that was taken when `entries` of the consortium log were known.
+pub(crate) fn statements(
+    tx: &WriteTransaction,
+    leaf: u64,
+    entries: u64,
+) -> Result<(), redb::Error> {
+    tx.open_table(STATEMENTS)?.insert(leaf, entries)?;
+    Ok(())
+}
+
+/// The consortium's state and the patients' statements.
+#[derive(Default)]
+pub(crate) struct View {
+    pub(super) state: Option<State>,
+    pub(super) consents: Consents,
+    /// Of the bundle that the state names.
+    pub(super) decider: Option<Result<Decider, BundleError>>,
+    /// Since when a quorum vouches for the state, in POSIX seconds.
+    pub(super) vouched_s: Option<u64>,
+}
+
+/// The view, in the hands of those who read it and those who renew it.
+#[derive(Clone, Default)]
+pub(crate) struct SharedView(Arc<RwLock<View>>);
+
+impl SharedView {
+    pub(super) fn read(&self) -> RwLockReadGuard<'_, View> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn write(&self) -> RwLockWriteGuard<'_, View> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl View {
+    /// How old it is; the oldest possible if nobody ever vouched for it.
+    pub(super) fn age_s(&self, now_s: u64) -> u64 {
+        self.vouched_s.map_or(u64::MAX, |at| now_s.saturating_sub(at))
+    }
+
+    /// Applies an entry. One that the rules refuse changes nothing, for everybody alike.
+    pub(super) fn apply(&mut self, index: u64, entry: &[u8]) {
+        let known = self.state.as_ref().map(State::policy_bundle);
+        match &mut self.state {
+            Some(state) => drop(state.apply_leaf(index, entry)),
+            None => {
+                self.state = Entry::parse(entry).ok().and_then(|entry| State::genesis(&entry).ok())
+            }
+        }
+        let bundle = self.state.as_ref().map(State::policy_bundle);
+        if bundle != known {
+            self.decider = bundle.map(Decider::new);
+        }
+    }
+}
+
+/// Copies the consortium log and renews the view.
+pub(crate) struct Follower {
+    copy: LogCopy,
+    policy: Policy,
+    readers: Vec<Reader>,
+    poll: Duration,
+    view: SharedView,
+}
+
+impl Follower {
+    /// Begins with what is on disk.
+    pub(super) fn open(
+        tiles: Tiles,
+        policy: Policy,
+        readers: Vec<Reader>,
+        poll: Duration,
+        store: &Store,
+    ) -> Result<Self, AccessError> {
+        let mut view = View::default();
+        let mut first = 0;
+        loop {
+            let entries = tiles.entries(first)?;
+            if entries.is_empty() {
+                break;
+            }
+            for (index, entry) in (first..).zip(&entries) {
+                view.apply(index, entry);
+            }
+            first += entries.len() as u64;
+        }
+        restore(&mut view, store)?;
+        let view = SharedView(Arc::new(RwLock::new(view)));
+        Ok(Self { copy: LogCopy::open(tiles)?, policy, readers, poll, view })
+    }
+
+    pub(super) fn view(&self) -> SharedView {
+        self.view.clone()
+    }
+
+    /// Follows until `shutdown`.
+    pub(super) async fn run(mut self, shutdown: CancellationToken) {
+        let mut pace = tokio::time::interval(self.poll);
+        pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = pace.tick() => {}
+                () = shutdown.cancelled() => return,
+            }
+            tokio::select! {
+                () = self.look() => {}
+                () = shutdown.cancelled() => return,
+            }
+        }
+    }
+
+    /// Asks one node after the other until one has what a quorum vouches for.
+    async fn look(&mut self) {
+        for reader in &self.readers {
+            let note = match reader.client().checkpoint().await {
+                Ok(note) => note,
+                Err(error) => {
+                    tracing::warn!(%error, "the consortium log does not answer; the view grows old");
+                    continue;
+                }
+            };
+            let cosigned = match self.policy.check(&note) {
+                Ok(cosigned) => cosigned,
+                Err(error) => {
+                    tracing::error!(%error, "the consortium log publishes what does not count");
+                    continue;
+                }
+            };
+            let new = match self.copy.advance(reader, &note).await {
+                Ok(new) => new,
+                Err(error) => {
+                    tracing::error!(%error, "the consortium log was not copied");
+                    continue;
+                }
+            };
+            let mut view = self.view.write();
+            for (index, entry) in &new {
+                view.apply(*index, entry);
+            }
+            let vouched_s = self.policy.vouched_s(&cosigned);
+            // A checkpoint of fewer entries vouches for another view than this one.
+            if cosigned.size == self.copy.size() && vouched_s > view.vouched_s {
+                view.vouched_s = vouched_s;
+            }
+            return;
+        }
+    }
+}
+
+/// Takes up again what patients have said, in the order in which it was taken.
+fn restore(view: &mut View, store: &Store) -> Result<(), AccessError> {
+    let Some(state) = &view.state else { return Ok(()) };
+    let site = store.log().identity().origin();
+    let table = store.database().begin_read().map_err(redb::Error::from)?;
+    let table = table.open_table(STATEMENTS).map_err(redb::Error::from)?;
+    for row in table.iter().map_err(redb::Error::from)? {
+        let (leaf, entries) = row.map_err(redb::Error::from)?;
+        let leaf = leaf.value();
+        let record = match store.log().record(leaf) {
+            Ok(record) => record,
+            // An erased patient has said nothing any more.
+            Err(haar_ledger::ReadError::Erased { .. }) => continue,
+            Err(error) => return Err(error.into()),
+        };
+        let opened = SignedStatement::open_at(&record.body, site, state, entries.value());
+        if let Err(error) = opened.and_then(|signed| view.consents.add(&signed)) {
+            tracing::error!(leaf, %error, "a patient's statement cannot be taken up again");
+        }
+    }
+    Ok(())
+}
