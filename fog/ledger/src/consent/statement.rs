@@ -274,18 +274,26 @@ impl Consents {
     /// # Errors
     /// If the patient has too many.
     pub fn add(&mut self, signed: &SignedStatement) -> Result<(), StatementError> {
+        self.has_room_for(signed)?;
         let subject = self.subjects.entry(signed.statement.subject().clone()).or_default();
         match &signed.statement {
-            Statement::Grant(_) if subject.grants.len() >= MAX_GRANTS_PER_SUBJECT => {
-                return Err(StatementError::Full);
-            }
-            Statement::Revocation(_) if subject.revoked.len() >= MAX_GRANTS_PER_SUBJECT => {
-                return Err(StatementError::Full);
-            }
             Statement::Grant(grant) => drop(subject.grants.insert(signed.id, grant.clone())),
             Statement::Revocation(revocation) => drop(subject.revoked.insert(revocation.grant)),
         }
         Ok(())
+    }
+
+    /// Whether [`Self::add`] would take it.
+    ///
+    /// # Errors
+    /// As that.
+    pub fn has_room_for(&self, signed: &SignedStatement) -> Result<(), StatementError> {
+        let Some(subject) = self.subjects.get(signed.statement.subject()) else { return Ok(()) };
+        let said = match &signed.statement {
+            Statement::Grant(_) => subject.grants.len(),
+            Statement::Revocation(_) => subject.revoked.len(),
+        };
+        if said < MAX_GRANTS_PER_SUBJECT { Ok(()) } else { Err(StatementError::Full) }
     }
 
     /// The patient's grants that hold at `now_s` for data from `event_s`.

@@ -154,10 +154,12 @@ impl Gatekeeper {
         }
         let subject = Subject::from_hex(signed.statement().subject().as_str());
         let subject = subject.ok_or(Refused::Subject)?;
-        view.consents.add(&signed)?;
+        view.consents.has_room_for(&signed)?;
         let record = signed.record(fresh_key()?);
         let held = Held { keyholder: Some(keyholder(subject)), record };
+        // What is not durable is not in force.
         let leaf = self.store.append(&[held], |tx, first| statements(tx, first, entries))?;
+        view.consents.add(&signed)?;
         let what = match signed.statement() {
             Statement::Grant(_) => "grant",
             Statement::Revocation(_) => "revocation",
