@@ -10,6 +10,7 @@
 
 mod bad_input;
 mod consortium;
+mod devices;
 mod e2e;
 mod kills;
 mod models;

@@ -210,7 +210,7 @@ impl Scenario {
 
     /// The demo's ward. Of the first eight patients: 0 fibrillates, 1 has a fever (seen by the patch), 2 has
     /// frequent ventricular ectopic beats, 3 goes into septic shock, 4 loses an ECG lead, the monitor of 5 is an
-    /// hour ahead, 6 and 7 are healthy. Of every further eight the first four do as those, the rest are
+    /// hour ahead, that of 6 is stuck for five minutes, 7 is healthy. Of every further eight the first four do as those, the rest are
     /// healthy. Everything happens in the first ten minutes; the seed moves the beginnings by up to 40 s.
     pub fn demo(seed: u64, patients: u32) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -224,6 +224,7 @@ impl Scenario {
                     (2, _) => (30, 560, What::Ectopy { ventricular: 0.2, supraventricular: 0.0 }),
                     (3, _) => (40, 560, What::Deterioration(Course::SepticShock)),
                     (_, 4) => (90, 120, What::DetachedLead),
+                    (_, 6) => (180, 300, What::Flatline { device: Device::Monitor }),
                     (_, 5) => {
                         (0, 86_400, What::ClockOffset { device: Device::Monitor, seconds: 3_600.0 })
                     }
@@ -352,8 +353,8 @@ mod tests {
     fn the_demo_has_one_of_everything_and_half_of_the_rest() {
         let demo = Scenario::demo(1, 64);
         demo.fits(64).unwrap();
-        assert_eq!(demo.episodes.len(), 34);
-        assert_eq!(Scenario::demo(1, 8).episodes, demo.episodes[..6]);
+        assert_eq!(demo.episodes.len(), 35);
+        assert_eq!(Scenario::demo(1, 8).episodes, demo.episodes[..7]);
         assert!(matches!(Scenario::demo(1, 8).fits(5), Err(ScenarioError::Patient { .. })));
         assert_eq!(Scenario::demo(2, 0).episodes, []);
     }

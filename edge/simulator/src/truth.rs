@@ -93,6 +93,8 @@ pub enum ExpectedFlag {
     Fever,
     /// No ECG although the device speaks.
     LeadOff,
+    /// The monitor repeats its last numbers.
+    MonitorStuck,
     /// A device's clock is far from the edge's.
     Clock,
 }

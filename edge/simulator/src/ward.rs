@@ -434,6 +434,7 @@ fn expected(what: &What) -> &'static [ExpectedFlag] {
             &[ExpectedFlag::VentricularEctopy]
         }
         What::DetachedLead => &[ExpectedFlag::LeadOff],
+        What::Flatline { device: Device::Monitor } => &[ExpectedFlag::MonitorStuck],
         What::ClockOffset { seconds, .. } if seconds.abs() >= 60.0 => &[ExpectedFlag::Clock],
         _ => &[],
     }

@@ -15,6 +15,7 @@ mod commit;
 mod config;
 mod consortium;
 mod courses;
+mod devices;
 mod erasure;
 mod facts;
 mod ingest;

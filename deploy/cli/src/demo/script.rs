@@ -81,6 +81,7 @@ fn name(flag: ExpectedFlag) -> Option<&'static str> {
         ExpectedFlag::News2 => Some("news2-high"),
         ExpectedFlag::Fever => Some("fever"),
         ExpectedFlag::LeadOff => Some("ecg-quality-low"),
+        ExpectedFlag::MonitorStuck => Some("heart-rate-fault"),
         ExpectedFlag::Clock => None,
     }
 }

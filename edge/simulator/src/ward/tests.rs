@@ -156,6 +156,7 @@ fn truth_agrees_with_what_the_demo_promises() {
             ("patient-003", ExpectedFlag::Fever),
             ("patient-004", ExpectedFlag::LeadOff),
             ("patient-005", ExpectedFlag::Clock),
+            ("patient-006", ExpectedFlag::MonitorStuck),
         ]
     );
     let mut highest = [0; 8];
