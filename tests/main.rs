@@ -11,6 +11,7 @@
 mod access;
 mod bad_input;
 mod consortium;
+mod devices;
 mod e2e;
 mod kills;
 mod models;

@@ -25,6 +25,37 @@ impl Aggregate for Moments {
     }
 }
 
+/// Scalars one by one, in the order of their stamps; NaN for an unusable value. Two of one stamp and value are one: a frame that came
+/// twice is no fault of a device's clock.
+#[derive(Clone, Default, Debug)]
+pub struct Readings(Vec<(i64, f64)>);
+
+impl Readings {
+    /// Event time in microseconds, and value.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (i64, f64)> {
+        self.0.iter().copied()
+    }
+}
+
+impl Aggregate for Readings {
+    type Payload = f64;
+
+    #[inline]
+    fn add(&mut self, at_us: i64, value: f64) {
+        let at = self.0.partition_point(|(time, _)| *time <= at_us);
+        let twin =
+            |(time, other): &&(i64, f64)| *time == at_us && other.to_bits() == value.to_bits();
+        if self.0[..at].iter().rev().take_while(|(time, _)| *time == at_us).all(|own| !twin(&own)) {
+            self.0.insert(at, (at_us, value));
+        }
+    }
+
+    #[inline]
+    fn merge(&mut self, later: &Self) {
+        self.0.extend_from_slice(&later.0);
+    }
+}
+
 /// Waveforms: the segments received, in the order of their times.
 #[derive(Clone, Default, Debug)]
 pub struct Segments(Vec<(i64, Segment)>);
@@ -107,6 +138,22 @@ mod tests {
             shown,
             [Some(1.0), Some(1.0), None, None, None, Some(2.0), None, Some(4.0), None, None]
         );
+    }
+
+    #[test]
+    fn readings_stand_in_the_order_of_their_stamps() {
+        let mut readings = Readings::default();
+        for (at, value) in [(2, 1.0), (1, 5.0), (2, 1.0), (2, 3.0), (1, f64::NAN)] {
+            readings.add(at, value);
+        }
+        let mut later = Readings::default();
+        later.add(3, 4.0);
+        readings.merge(&later);
+        let stamps: Vec<i64> = readings.iter().map(|(at, _)| at).collect();
+        assert_eq!(stamps, [1, 1, 2, 2, 3]);
+        let values: Vec<f64> = readings.iter().map(|(_, value)| value).collect();
+        assert!(values[1].is_nan());
+        assert_eq!([values[0], values[2], values[3], values[4]], [5.0, 1.0, 3.0, 4.0]);
     }
 
     #[test]

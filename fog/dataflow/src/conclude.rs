@@ -13,6 +13,7 @@ use crate::window::{Counts, Fired};
 use haar_catalog::parameters::Ward;
 use haar_catalog::{EcgDescription, Pipeline, Raised};
 use haar_inference::condition::{ConditionFeatures, ConditionModel};
+use haar_inference::faults::FaultModel;
 use haar_inference::rhythm::{RhythmInput, RhythmModel};
 use haar_inference::{BeatInput, BeatScore};
 use haar_schema::{
@@ -64,6 +65,8 @@ pub enum Conclusion {
     Unscored(u64),
     /// What models said, by model and edge.
     Scored(Vec<Scored>),
+    /// A batch of this many series of readings whose devices could not be judged; their windows are concluded without it.
+    Unjudged(u64),
 }
 
 /// What the windows of one pipeline are concluded with.
@@ -81,13 +84,15 @@ pub struct Means {
     pub ward: SharedWard,
 }
 
-/// What scores the windows of an ECG pipeline.
+/// What scores the windows of a pipeline.
 #[derive(Clone)]
 pub enum Scorer {
     /// Each beat by itself, with the models that are deployed.
     Beats(Deployment),
     /// The window as a whole, with the built-in model of rhythm.
     Rhythm(Box<RhythmModel>),
+    /// The devices that sent the window, with the built-in model of their faults.
+    Faults(Box<FaultModel>),
 }
 
 impl Scorer {
@@ -96,6 +101,7 @@ impl Scorer {
         match self {
             Self::Beats(models) => models.at(end.micros()).1.live.reference(),
             Self::Rhythm(model) => model.reference(),
+            Self::Faults(model) => model.reference(),
         }
     }
 }
@@ -139,12 +145,21 @@ pub fn ecg<'scope>(
     reports: StreamVec<'scope, u64, Report<Segments>>,
     means: Means,
 ) -> StreamVec<'scope, u64, Conclusion> {
+    by_epoch(reports, means, conclude_epoch)
+}
+
+/// Concludes the windows that fire in one epoch on one worker together.
+pub(crate) fn by_epoch<'scope, A: 'static>(
+    reports: StreamVec<'scope, u64, Report<A>>,
+    means: Means,
+    conclude: fn(&Means, Vec<Report<A>>) -> Vec<Conclusion>,
+) -> StreamVec<'scope, u64, Conclusion> {
     reports.unary_frontier::<CapacityContainerBuilder<Vec<Conclusion>>, _, _, _>(
         Local,
         "Infer",
-        |capability, _| {
+        move |capability, _| {
             let mut capability = Some(capability);
-            let mut pending: BTreeMap<u64, Vec<Report<Segments>>> = BTreeMap::new();
+            let mut pending: BTreeMap<u64, Vec<Report<A>>> = BTreeMap::new();
             move |(input, frontier), output| {
                 input.for_each(|stamp, reports| {
                     if let Some(epoch) = stamp.least() {
@@ -158,7 +173,7 @@ pub fn ecg<'scope>(
                     let (epoch, reports) = entry.remove_entry();
                     let at_epoch = held.delayed(&epoch);
                     let mut session = output.session(&at_epoch);
-                    for conclusion in conclude_epoch(&means, reports) {
+                    for conclusion in conclude(&means, reports) {
                         session.give(conclusion);
                     }
                 }
@@ -202,6 +217,8 @@ fn conclude_epoch(means: &Means, reports: Vec<Report<Segments>>) -> Vec<Conclusi
             }
         }
         Some(Scorer::Rhythm(model)) => judge_rhythm(pipeline, model, &mut described),
+        // Of another family.
+        Some(Scorer::Faults(_)) => {}
     }
     for (fired, waveform, description) in described {
         let features = description.features.clone();
@@ -216,6 +233,8 @@ fn conclude_epoch(means: &Means, reports: Vec<Report<Segments>>) -> Vec<Conclusi
             Scorer::Rhythm(model) => {
                 explain::rhythm(model, &waveform.samples, waveform.rate, waveform.start, evidence)
             }
+            // Of another family.
+            Scorer::Faults(_) => None,
         };
         let shown = Shown { strip: &strip, why: &why };
         conclusions.push(Conclusion::Window(Box::new(conclude(
@@ -311,13 +330,13 @@ fn note(
 }
 
 /// What only a flagged window needs: both cost more than deciding.
-struct Shown<'w> {
+pub(crate) struct Shown<'w> {
     strip: &'w dyn Fn() -> Strip,
     /// Why the model's word raised a flag whose rule read this.
     why: &'w dyn Fn(&[Evidence]) -> Option<Score>,
 }
 
-fn conclude<A>(
+pub(crate) fn conclude<A>(
     means: &Means,
     fired: Fired<A>,
     mut features: Features,

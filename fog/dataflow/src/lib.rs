@@ -4,6 +4,7 @@
 pub mod aggregate;
 pub mod conclude;
 pub mod deployment;
+pub mod device;
 mod explain;
 pub mod item;
 pub mod load;

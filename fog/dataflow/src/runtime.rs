@@ -9,12 +9,14 @@
 
 use crate::conclude::{self, Concluded, Conclusion, Means, Scorer, SharedWard};
 use crate::deployment::{Deployment, Scored};
+use crate::device;
 use crate::item::{Item, Items, Lane, Segment};
 use crate::operator::windows;
 use crate::rollup::{Change, Episode, Rollup, with_rollups};
 use crate::window::{Counts, Windowing};
 use haar_catalog::{Family, Pipeline};
 use haar_inference::condition::ConditionModel;
+use haar_inference::faults::FaultModel;
 use haar_inference::rhythm::{RHYTHM_TASK, RhythmModel};
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -62,6 +64,8 @@ pub struct WorkerEpoch {
     pub unscored: u64,
     /// What models said, by model and edge.
     pub scored: Vec<Scored>,
+    /// Series of readings whose devices could not be judged.
+    pub unjudged: u64,
     /// How episodes changed. In no order: what no longer holds is to be taken off first.
     pub episodes: Vec<Change<Episode>>,
     /// How rollups changed; in no order either.
@@ -233,6 +237,9 @@ fn plan(
                 .ok_or_else(|| StartError::Window(id()))?;
             let scorer = match pipeline.model() {
                 None => None,
+                Some(_) if pipeline.family() == Family::Device => {
+                    Some(Scorer::Faults(Box::new(FaultModel::builtin()?)))
+                }
                 Some(RHYTHM_TASK) => Some(Scorer::Rhythm(Box::new(RhythmModel::builtin()?))),
                 Some(name) => {
                     let model = models.get(name).cloned();
@@ -276,6 +283,10 @@ fn run(
                     Family::Ecg => {
                         let reports = windows(waveform_items.clone(), name, *windowing, signals);
                         conclude::ecg(reports, means.clone())
+                    }
+                    Family::Device => {
+                        let reports = windows(scalar_items.clone(), name, *windowing, signals);
+                        device::faults(reports, means.clone())
                     }
                 }
             })
@@ -361,6 +372,7 @@ impl WorkerEpoch {
             Conclusion::Rollup(change) => self.rollups.push(change),
             Conclusion::Unscored(beats) => self.unscored += beats,
             Conclusion::Scored(scored) => self.scored.extend(scored),
+            Conclusion::Unjudged(series) => self.unjudged += series,
         }
     }
 }

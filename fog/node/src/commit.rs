@@ -11,6 +11,7 @@
 
 use crate::alarms::Warden;
 use crate::courses::Courses;
+use crate::devices::FaultCounter;
 use crate::ingest::{EpochEnd, Gate, LaneEnd};
 use crate::models::Monitor;
 use crate::notify::Roster;
@@ -95,6 +96,7 @@ struct Instruments {
     windows: Counter<u64>,
     corrections: Counter<u64>,
     flags: Counter<u64>,
+    faults: FaultCounter,
     late: Counter<u64>,
     commit: Histogram<f64>,
     epoch: Histogram<f64>,
@@ -123,6 +125,7 @@ impl Committer {
             windows: metrics.counter(&names::FOG_WINDOWS),
             corrections: metrics.counter(&names::FOG_CORRECTIONS),
             flags: metrics.counter(&names::FOG_FLAGS),
+            faults: FaultCounter::new(metrics),
             late: metrics.counter(&names::FOG_LATE),
             commit: metrics.histogram(&names::FOG_COMMIT_SECONDS),
             epoch: metrics.histogram(&names::FOG_EPOCH_SECONDS),
@@ -305,6 +308,12 @@ impl Committer {
                     "the model refused beats; their windows have no beat classes"
                 );
             }
+            if result.unjudged > 0 {
+                tracing::error!(
+                    series = result.unjudged,
+                    "the model of device faults failed; windows have none of its features"
+                );
+            }
             for (pipeline, counts) in &result.counts {
                 let id = &self.pipelines[*pipeline];
                 let limited = counts.dropped_ahead + counts.dropped_excess;
@@ -398,6 +407,7 @@ impl Committer {
                 KeyValue::new(names::label::PRIORITY, event.priority.as_str()),
             ];
             self.instruments.flags.add(1, &labels);
+            self.instruments.faults.note(event);
             tally.flag(RecentFlag {
                 flag: event.flag.clone(),
                 priority: event.priority,

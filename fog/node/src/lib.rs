@@ -16,6 +16,7 @@ mod commit;
 mod config;
 mod consortium;
 mod courses;
+mod devices;
 mod erasure;
 mod facts;
 mod ingest;

@@ -5,7 +5,7 @@
 //! id = "ward-vitals"            # lower case, digits, hyphens
 //! version = 1                   # 1 or more
 //! title = "Vital signs"
-//! family = "vitals"             # or "ecg"
+//! family = "vitals"             # or "ecg", "device"
 //!
 //! [window]
 //! size = "60s"                  # a multiple of slide
@@ -16,8 +16,8 @@
 //! name = "heart_rate"
 //! rate_hz = 1.0                 # expected; for coverage
 //!
-//! [model]                       # ecg only
-//! id = "ecg-beats"              # or "ecg-rhythm"
+//! [model]                       # not for vitals
+//! id = "ecg-beats"              # or "ecg-rhythm"; for device "device-faults", also where it is absent
 //!
 //! [[flags]]
 //! name = "tachycardia"
@@ -37,6 +37,7 @@ mod reader;
 mod toml_string;
 
 use crate::Family;
+use crate::device::FAULT_MODEL;
 use crate::diagnostics::{Diagnostics, Report, did_you_mean};
 use crate::feature::Vocabulary;
 use crate::rule::Rule;
@@ -57,6 +58,9 @@ pub const MAX_FLAGS: usize = 64;
 pub const MAX_NAME_BYTES: usize = 64;
 /// The longest `title`, and `text` of a flag, in characters.
 pub const MAX_TEXT_CHARS: usize = 240;
+
+const FAMILIES: [(&str, Family); 3] =
+    [("vitals", Family::Vitals), ("ecg", Family::Ecg), ("device", Family::Device)];
 
 /// What a definition says, checked.
 #[derive(Debug)]
@@ -106,15 +110,14 @@ fn read(reader: &mut Reader<'_, '_>, root: &DeTable<'_>) -> Option<Definition> {
     let id = reader.required(&root, "id").and_then(|field| reader.name(&field));
     let version = reader.required(&root, "version").and_then(|field| reader.version(&field));
     let title = reader.required(&root, "title").and_then(|field| reader.text(&field));
-    let family = reader.required(&root, "family").and_then(|field| {
-        reader.one_of(&field, &[("vitals", Family::Vitals), ("ecg", Family::Ecg)])
-    });
+    let family =
+        reader.required(&root, "family").and_then(|field| reader.one_of(&field, &FAMILIES));
     let window = reader.required(&root, "window").and_then(|field| window(reader, &field, family));
     let signals =
         reader.required(&root, "signals").and_then(|field| signals(reader, &field, family));
     let model = match root.get("model") {
         Some(field) => model(reader, &field, family).map(Some),
-        None => Some(None),
+        None => Some((family == Some(Family::Device)).then(|| FAULT_MODEL.to_owned())),
     };
     let set = signals.iter().flatten().map(|(signal, _)| *signal).collect::<SignalSet>();
     let own_model = model.as_ref().and_then(Option::as_deref);
@@ -198,7 +201,7 @@ fn signal(
 ) -> Option<SignalId> {
     let name = reader.string(field)?;
     let fits = |signal: SignalId| match family {
-        Some(Family::Vitals) => signal.definition().kind == SignalKind::Scalar,
+        Some(Family::Vitals | Family::Device) => signal.definition().kind == SignalKind::Scalar,
         Some(Family::Ecg) => signal == SignalId::ECG,
         None => true,
     };
@@ -232,7 +235,14 @@ fn model(
         return None;
     }
     let table = reader.table(field, &["id"])?;
-    reader.required(&table, "id").and_then(|field| reader.name(&field))
+    let field = reader.required(&table, "id")?;
+    let name = reader.name(&field)?;
+    if family == Some(Family::Device) && name != FAULT_MODEL {
+        let message = format!("a pipeline of family `device` is judged by `{FAULT_MODEL}`");
+        reader.wrong(&field, message, Some(format!("write `\"{FAULT_MODEL}\"`")));
+        return None;
+    }
+    Some(name)
 }
 
 fn flags(

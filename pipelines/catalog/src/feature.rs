@@ -3,7 +3,9 @@
 //! Validation, suggestions and the README's table are all made from [`features`].
 
 use crate::Family;
+use crate::device::faults;
 use crate::diagnostics::did_you_mean;
+use haar_inference::faults::FaultKind;
 use haar_schema::{SignalId, SignalKind, SignalSet};
 
 /// One feature, as documentation.
@@ -90,18 +92,45 @@ pub(crate) const RHYTHM_MODEL: &str = "ecg-rhythm";
 /// Features of a window of that family over these signals, in a fixed order.
 ///
 /// `vitals`: seven statistics of each scalar signal, and NEWS2 if one of its signals is there. `ecg`:
-/// rhythm and quality, and from the model `rhythm.*` if it is `ecg-rhythm`, else `beats.*`.
+/// rhythm and quality, and from the model `rhythm.*` if it is `ecg-rhythm`, else `beats.*`. `device`: the probability of each fault of
+/// each scalar signal.
 pub fn features(family: Family, signals: SignalSet, model: Option<&str>) -> Vec<FeatureDoc> {
     match family {
         Family::Vitals => vitals(signals),
         Family::Ecg if model == Some(RHYTHM_MODEL) => ECG.iter().chain(&RHYTHM).map(row).collect(),
         Family::Ecg => ECG.iter().chain(&BEATS).map(row).collect(),
+        Family::Device => {
+            faults(signals).map(|(signal, kind, name)| fault(signal, kind, name)).collect()
+        }
     }
 }
 
 /// Whether a feature comes from the model and not from the signal alone.
 pub(crate) fn is_from_model(name: &str) -> bool {
-    name.starts_with("beats.") || name.starts_with("rhythm.")
+    let is_fault = || {
+        let suffix = name.split_once('.').map(|(_, suffix)| suffix);
+        FaultKind::ALL.iter().any(|kind| suffix == Some(kind.name()))
+    };
+    name.starts_with("beats.") || name.starts_with("rhythm.") || is_fault()
+}
+
+fn fault(signal: SignalId, kind: FaultKind, name: String) -> FeatureDoc {
+    let meaning = match kind {
+        FaultKind::Sound => "nothing is wrong",
+        FaultKind::Stuck => "the last good value is repeated",
+        FaultKind::Drift => "the values move slowly away from the truth",
+        FaultKind::Spike => "single values are far off",
+        FaultKind::Noise => "the values scatter much more than they did",
+        FaultKind::Dropout => "readings are missing",
+        FaultKind::Detached => "the sensor is off its subject: another level altogether",
+        FaultKind::Clock => "the time stamps stand still, run wrong, or jump and return",
+    };
+    let title = signal.definition().title;
+    FeatureDoc {
+        name,
+        unit: "1".to_owned(),
+        meaning: format!("{title}: probability, over the likeliest stretch, that {meaning}"),
+    }
 }
 
 fn vitals(signals: SignalSet) -> Vec<FeatureDoc> {
@@ -131,6 +160,7 @@ fn row((name, unit, meaning): &(&str, &str, &str)) -> FeatureDoc {
 
 /// The names that the rules of one definition may use.
 pub(crate) struct Vocabulary {
+    family: Option<Family>,
     known: Vec<FeatureDoc>,
 }
 
@@ -146,12 +176,12 @@ impl Vocabulary {
         let signals = if signals_are_known { signals } else { SignalId::all().collect() };
         let known = match family {
             Some(family) => features(family, signals, model),
-            None => [Family::Vitals, Family::Ecg]
+            None => [Family::Vitals, Family::Ecg, Family::Device]
                 .iter()
                 .flat_map(|family| features(*family, signals, model))
                 .collect(),
         };
-        Self { known }
+        Self { family, known }
     }
 
     /// Accepts a name, or says what is wrong with it and what to write.
@@ -170,7 +200,11 @@ impl Vocabulary {
         };
         let undeclared = SignalId::by_name(signal)
             .filter(|_| !names().any(|known| known.split('.').next() == Some(signal)))
-            .filter(|id| vitals([*id].into_iter().collect()).iter().any(|doc| doc.name == name));
+            .filter(|id| {
+                let one: SignalSet = [*id].into_iter().collect();
+                let own = self.family.unwrap_or(Family::Vitals);
+                features(own, one, None).iter().any(|doc| doc.name == name)
+            });
         match undeclared {
             Some(_) => Err((
                 format!("`{name}` needs the signal `{signal}`, which this pipeline does not have"),
@@ -192,5 +226,5 @@ fn other_family(name: &str) -> Option<Family> {
     let has = |family: Family| {
         features(family, SignalId::all().collect(), None).iter().any(|feature| feature.name == name)
     };
-    [Family::Vitals, Family::Ecg].into_iter().find(|family| has(*family))
+    [Family::Vitals, Family::Ecg, Family::Device].into_iter().find(|family| has(*family))
 }

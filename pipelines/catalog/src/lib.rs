@@ -20,6 +20,7 @@
 #![forbid(unsafe_code)]
 
 mod definition;
+mod device;
 mod diagnostics;
 mod ecg;
 mod feature;

@@ -1,6 +1,7 @@
 //! A checked pipeline and its decisions.
 
 use crate::definition::{self, Definition};
+use crate::device;
 use crate::diagnostics::Diagnostics;
 use crate::ecg::{self, EcgDescription};
 use crate::feature::{FeatureDoc, features, is_from_model};
@@ -10,6 +11,7 @@ use crate::rule::Outcome;
 use crate::vitals;
 use crate::window::WindowSpec;
 use haar_inference::BeatScore;
+use haar_inference::faults::watch::Watched;
 use haar_inference::rhythm::RhythmScore;
 use haar_schema::{Evidence, Features, PipelineRef, Priority, SampleRate, SignalId, SignalSet};
 use haar_signals::moments::Moments;
@@ -24,6 +26,8 @@ pub enum Family {
     Vitals,
     /// One ECG lead, described by its beats.
     Ecg,
+    /// Scalar signals, each described by what a model says is wrong with its device.
+    Device,
 }
 
 impl Family {
@@ -32,6 +36,7 @@ impl Family {
         match self {
             Self::Vitals => "vitals",
             Self::Ecg => "ecg",
+            Self::Device => "device",
         }
     }
 }
@@ -173,6 +178,12 @@ impl Pipeline {
         vitals::describe(self.rates(), self.window(), series)
     }
 
+    /// Describes a window of [`Family::Device`] by what was found in the newest readings of its signals; `None`: too few to say
+    /// anything. A signal of the pipeline that is not in `found` has no data.
+    pub fn describe_devices(&self, found: &[(SignalId, Option<&Watched>)]) -> Features {
+        device::describe(self.signals(), found)
+    }
+
     /// Describes a window of [`Family::Ecg`]. `mv` is the window's waveform from its first sample to
     /// its last, in millivolts, with NaN where nothing was received.
     pub fn describe_ecg(&self, mv: &[f32], rate: SampleRate) -> EcgDescription {
@@ -197,9 +208,10 @@ impl Pipeline {
     }
 
     /// Which flags are raised on a window with these features. With parameters of the patient, their limits are decided as well, and
-    /// flags that they take the place of are not; see [`crate::parameters`].
+    /// flags that they take the place of are not; see [`crate::parameters`]. What is wrong with a device is the same for every patient.
     pub fn decide(&self, features: &Features, parameters: Option<&Parameters>) -> Decision {
         let mut decision = Decision::default();
+        let parameters = parameters.filter(|_| self.family() != Family::Device);
         let limits = parameters.map(|parameters| Limits::new(parameters, self.signals()));
         if let Some(limits) = &limits {
             limits.decide(features, &mut decision);
@@ -241,10 +253,12 @@ const DEFINITIONS: [(&str, &str); 2] = [
 ];
 
 /// Definitions that come with Haar and run only where they are named: file name and text.
-pub const OPTIONAL: [(&str, &str); 1] =
-    [("ecg-fibrillation.toml", include_str!("../definitions/ecg-fibrillation.toml"))];
+pub const OPTIONAL: [(&str, &str); 2] = [
+    ("ecg-fibrillation.toml", include_str!("../definitions/ecg-fibrillation.toml")),
+    ("device-faults.toml", include_str!("../definitions/device-faults.toml")),
+];
 
-/// The definitions that come with Haar: `ward-vitals` and `ecg-rhythm`.
+/// The definitions that run where none is named: `ward-vitals` and `ecg-rhythm`.
 pub fn builtin() -> Vec<Pipeline> {
     // A definition that did not parse would be missing here; a test holds that none is.
     DEFINITIONS.iter().filter_map(|(name, text)| Pipeline::parse(name, text).ok()).collect()

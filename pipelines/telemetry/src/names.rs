@@ -132,6 +132,7 @@ metrics! {
     FOG_WINDOWS Counter "haar_fog_windows_total" "1" [PIPELINE] &[], "Windows closed and committed.";
     FOG_CORRECTIONS Counter "haar_fog_corrections_total" "1" [PIPELINE] &[], "Windows committed again because late readings changed them.";
     FOG_FLAGS Counter "haar_fog_flags_total" "1" [FLAG, PRIORITY] &[], "Flagged events.";
+    FOG_DEVICE_FAULTS Counter "haar_fog_device_faults_total" "1" [FLAG, KIND] &[], "Flagged windows by the kind of fault of a device that stands behind them.";
     FOG_COMMIT_SECONDS Histogram "haar_fog_commit_seconds" "s" [] LATENCY_S, "Time of one epoch's transaction in the site log.";
     FOG_EPOCH_SECONDS Histogram "haar_fog_epoch_seconds" "s" [] LATENCY_S, "From an epoch's end until it is committed.";
     FOG_INGEST_TO_FLAG_SECONDS Histogram "haar_fog_ingest_to_flag_seconds" "s" [] LATENCY_S, "From the ingest time of the reading that closed a window to its flag's commit.";

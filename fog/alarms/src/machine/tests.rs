@@ -221,6 +221,45 @@ fn what_a_technical_alarm_explains_is_recorded_and_does_not_sound() {
     .assert_eq(&told(&out));
 }
 
+/// The built-in policy: a device is judged by another pipeline than the one that flags its numbers.
+#[test]
+fn a_faulty_sensor_explains_what_is_raised_on_its_signal_and_on_no_other() {
+    let mut alarms = Alarms::new(Policy::default());
+    let of_device = |end: i64, flag: &str| {
+        let doubtful = flag.ends_with("doubtful");
+        let priority = if doubtful { Priority::Information } else { Priority::Low };
+        match window(1, end, &[(flag, priority)]) {
+            Input::Window(own) => Input::Window(Window { pipeline: "device-faults".into(), ..own }),
+            other => other,
+        }
+    };
+    let hypoxia = [("hypoxia", Priority::High), ("tachycardia", Priority::Medium)];
+    let mut out = Vec::new();
+    for (end, flag) in [(0, "spo2-doubtful"), (30, "spo2-fault"), (60, "spo2-fault")] {
+        out.extend(alarms.step(at(end), &of_device(end, flag)).unwrap());
+    }
+    for end in (70..=380).step_by(10) {
+        out.extend(alarms.step(at(end), &window(1, end, &hypoxia)).unwrap());
+        if end % 30 == 0 {
+            out.extend(alarms.step(at(end), &of_device(end, "spo2-fault")).unwrap());
+        }
+    }
+    assert!(out.iter().filter(|t| t.flag.starts_with("spo2")).all(|t| {
+        t.condition == Condition::Technical && (t.flag == "spo2-fault" || t.notify.is_empty())
+    }));
+    out.retain(|t| t.flag != "spo2-doubtful");
+    expect_test::expect![[r#"
+        30 s, spo2-fault: inactive > pending, raised
+        60 s, spo2-fault: pending > active, held -> ward
+        70 s, hypoxia: inactive > pending, raised
+        70 s, tachycardia: inactive > pending, raised
+        80 s, hypoxia: pending > suppressed, held by spo2-fault
+        90 s, tachycardia: pending > active, held -> ward
+        200 s, hypoxia: suppressed > active, suppression-over -> ward
+    "#]]
+    .assert_eq(&told(&out));
+}
+
 #[test]
 fn a_lower_one_that_is_not_technical_suppresses_nothing() {
     let mut alarms = machine();

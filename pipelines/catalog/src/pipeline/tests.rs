@@ -201,6 +201,7 @@ fn a_window_has_the_features_that_are_documented() {
         let described = match pipeline.family() {
             Family::Vitals => pipeline.describe_vitals(&healthy()),
             Family::Ecg => pipeline.describe_ecg(&[], SampleRate::from_hz(250).unwrap()).features,
+            Family::Device => pipeline.describe_devices(&[]),
         };
         let mut documented: Vec<String> =
             pipeline.features().into_iter().map(|feature| feature.name).collect();
@@ -305,6 +306,12 @@ fn the_readme_documents_every_feature() {
         row(&name, &unit, &meaning);
     }
     let readme = include_str!("../../README.md");
+    assert!(readme.contains(&table), "README.md lacks this table:\n{table}");
+    let mut table = String::from("| feature | meaning |\n|---|---|\n");
+    for FeatureDoc { name, meaning, .. } in features(Family::Device, one, None) {
+        let (name, meaning) = (name.replace("spo2.", "<signal>."), meaning.replace("SpO₂: ", ""));
+        table.push_str(&format!("| `{name}` | {meaning} |\n"));
+    }
     assert!(readme.contains(&table), "README.md lacks this table:\n{table}");
 }
 

@@ -39,6 +39,7 @@ pub mod rules;
 mod scale;
 pub mod streams;
 mod train;
+pub mod watch;
 
 pub use model::{FaultAttribution, FaultError, FaultModel, Judgement, Segment};
 pub use network::Architecture;

@@ -3,7 +3,7 @@
 use super::features::{FEATURES, Features, NAMES, features};
 use super::network::{Network, log_softmax};
 use super::{FaultKind, Reading, WINDOW};
-use crate::explain::integrated_gradients;
+use crate::explain::{integrated_differences, integrated_gradients};
 use crate::package::{InputSpec, LoadError, Manifest, OutputSpec, Package};
 use crate::{BUILTIN, Builtin};
 use candle_core::{D, Device, Tensor};
@@ -22,6 +22,18 @@ const STRIDE: usize = WINDOW / 2;
 const BRIDGE: usize = 2;
 /// The most readings that are judged at once.
 pub const MAX_READINGS: usize = 1_000_000;
+
+/// Steps of [`Way::Quick`].
+const STEPS: usize = 12;
+
+/// How an attribution is come by.
+#[derive(Clone, Copy)]
+pub(super) enum Way {
+    /// By [`integrated_gradients`], which may take a minute.
+    Converged,
+    /// By [`integrated_differences`].
+    Quick,
+}
 
 /// Probabilities of each [`FaultKind`], in their order.
 pub(super) type Probabilities = [f32; FaultKind::ALL.len()];
@@ -253,20 +265,37 @@ impl FaultModel {
         kind: FaultKind,
         rows: Range<usize>,
     ) -> Result<FaultAttribution, FaultError> {
+        self.explain(readings, range, kind, rows, Way::Converged)
+    }
+
+    pub(super) fn explain(
+        &self,
+        readings: &[Reading],
+        range: Option<(f32, f32)>,
+        kind: FaultKind,
+        rows: Range<usize>,
+        way: Way,
+    ) -> Result<FaultAttribution, FaultError> {
         let window = features(readings, range).ok_or(FaultError::TooFew)?;
         if rows.is_empty() || rows.end > window.rows {
             return Err(FaultError::Rows(rows, window.rows));
         }
         let input = Tensor::from_slice(&window.numbers, (WINDOW, FEATURES), &Device::Cpu)?;
-        let explained =
-            integrated_gradients(std::slice::from_ref(&input), &[input.zeros_like()?], |points| {
-                let scores = self
-                    .members
-                    .iter()
-                    .map(|member| log_odds(&member.forward(&points[0])?, kind, &rows))
-                    .collect::<candle_core::Result<Vec<_>>>()?;
-                Tensor::stack(&scores, 0)?.mean(0)
-            })?;
+        let output = |points: &[Tensor]| {
+            let scores = self
+                .members
+                .iter()
+                .map(|member| log_odds(&member.forward(&points[0])?, kind, &rows))
+                .collect::<candle_core::Result<Vec<_>>>()?;
+            Tensor::stack(&scores, 0)?.mean(0)
+        };
+        let neutral = input.zeros_like()?;
+        let explained = match way {
+            Way::Converged => {
+                integrated_gradients(std::slice::from_ref(&input), &[neutral], output)?
+            }
+            Way::Quick => integrated_differences(&input, &neutral, STEPS, output)?,
+        };
         let shares = &explained.shares[0];
         let by_feature = |at: usize| shares.iter().skip(at).step_by(FEATURES).sum();
         Ok(FaultAttribution {
