@@ -83,35 +83,39 @@ impl Follower {
 
     /// One look at the log, and at what others are shown of it.
     async fn look(&self) {
-        let note = match self.reader.client().checkpoint().await {
-            Ok(note) => note,
-            Err(error) => {
-                tracing::warn!(%error, "the log does not answer");
-                return;
-            }
-        };
-        match self.take(&note).await {
-            Ok(()) => self.publish(&note),
-            Err(error) => tracing::warn!(%error, "the log was not copied"),
+        match self.reader.client().checkpoint().await {
+            Ok(note) => match self.take(&note).await {
+                Ok(()) => self.publish(&note),
+                Err(error) => tracing::warn!(%error, "the log was not copied"),
+            },
+            Err(error) => tracing::warn!(%error, "the log does not answer"),
         }
+        self.tell_age();
         if self.monitors {
             self.compare().await;
         }
     }
 
-    /// Serves what was copied, if it counts, and says if it is old.
+    /// Serves what was copied, if it counts.
     fn publish(&self, note: &[u8]) {
         match self.policy().check(note) {
-            Ok(cosigned) => {
-                let newest = cosigned.witnesses.iter().map(|(_, time)| *time).max();
-                if newest.is_some_and(|time| time + self.stale_s < super::now_s()) {
-                    tracing::error!("the log's checkpoint is stale: no cosignature is recent");
-                }
+            Ok(_) => {
                 if let Err(error) = self.tiles.publish(&String::from_utf8_lossy(note)) {
                     tracing::warn!(%error, "the copy's checkpoint was not kept");
                 }
             }
             Err(error) => tracing::error!(%error, "the log publishes what does not count"),
+        }
+    }
+
+    /// Says if it is long since a quorum has vouched for what is served here, whether or not the log answers.
+    fn tell_age(&self) {
+        let Ok(Some(own)) = self.tiles.published() else { return };
+        let policy = self.policy();
+        let cosigned = policy.check(own.note.as_bytes()).ok();
+        let vouched_s = cosigned.and_then(|cosigned| policy.vouched_s(&cosigned));
+        if vouched_s.is_some_and(|time_s| time_s + self.stale_s < super::now_s()) {
+            tracing::error!("the log is stale: no quorum has cosigned it recently");
         }
     }
 
