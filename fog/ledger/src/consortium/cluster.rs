@@ -201,7 +201,16 @@ fn faults(network: &Network, etcds: &mut [Etcd; NODES], dir: &Path) {
     let freeze = |etcd: &Etcd, signal| {
         kill(Pid::from_raw(etcd.id() as i32), signal).unwrap();
     };
-    let leads = || (0..50).find_map(|_| leader(network)).expect("a member leads");
+    // An election may take seconds where the processors are busy.
+    let leads = || {
+        let mut looks = (0..150).map(|_| {
+            leader(network).or_else(|| {
+                std::thread::sleep(Duration::from_millis(200));
+                None
+            })
+        });
+        looks.find_map(|found| found).expect("a member leads")
+    };
 
     let at = leads();
     etcds[at].kill();
