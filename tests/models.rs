@@ -1,12 +1,13 @@
-//! A model's way into the ward: added to a registry, in shadow beside the live one, promoted by a signed statement from an event time on;
-//! and a model that is not what was decided on keeps the fog from starting.
+//! A model's way into the ward: added to a registry, in shadow beside the live one, promoted by a signed statement from an event time on,
+//! and rolled back while the fog runs; and a model that is not what was decided on keeps the fog from starting.
 
 use crate::programs;
 use crate::ward::{Leaves, Site, Wanted, metric, now, until};
 use haar_ledger::LeafKind;
 use haar_normalize::BUILT_IN;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 const PIPELINE: &str = include_str!("../pipelines/catalog/definitions/ecg-rhythm.toml");
 const MANIFEST: &str = include_str!("../pipelines/inference/models/ecg-beats/manifest.toml");
@@ -14,6 +15,10 @@ const WEIGHTS: &[u8] =
     include_bytes!("../pipelines/inference/models/ecg-beats/weights.safetensors");
 /// Seconds of event time, twenty times as fast.
 const SECONDS: &str = "90";
+/// Seconds as they pass: windows of half a minute before and after a decision.
+const LIVE_SECONDS: &str = "55";
+/// How soon a running fog follows a decision; twice what is promised, for the machine has other work.
+const FOLLOWED_WITHIN: Duration = Duration::from_secs(10);
 
 #[test]
 fn a_model_goes_from_shadow_to_live_at_an_event_time() {
@@ -48,27 +53,57 @@ fn a_model_goes_from_shadow_to_live_at_an_event_time() {
     let ward = ["--patients", "2", "--seed", "7", "--seconds", SECONDS, "--speed", "20"];
     haar(&[&["simulate", "--broker", &broker][..], &ward].concat());
     until("windows are scored", || metric(site.fog_admin, "haar_fog_windows_total") >= 12.0);
-    assert!(edge.terminate().success());
     // What was in shadow has the live one's weights: it agrees on every beat.
     let agreed = metric(site.fog_admin, "haar_fog_model_agreed_total");
     let scores = metric(site.fog_admin, "haar_fog_model_scores_total");
     assert!(agreed > 50.0 && scores >= 2.0 * agreed, "{agreed} of {scores}");
+    // Rolled back while the fog runs, and readings come as they are taken.
+    let mut live = Command::new(programs::own("haar"))
+        .args(["simulate", "--broker", &broker, "--patients", "2", "--seed", "8"])
+        .args(["--seconds", LIVE_SECONDS, "--speed", "1"])
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let windows = metric(site.fog_admin, "haar_fog_windows_total");
+    until("live windows are scored", || {
+        metric(site.fog_admin, "haar_fog_windows_total") >= windows + 2.0
+    });
+    let signed = now();
+    let asked = Instant::now();
+    let how = ["--registry", registry, "--key", key, "--reason", "test"];
+    haar(&[&["model", "rollback", "ecg-beats"], &how[..]].concat());
+    until("the rollback is followed", || {
+        metric(site.fog_admin, "haar_fog_model_decisions_total") == 1.0
+    });
+    let took = asked.elapsed();
+    assert!(took < FOLLOWED_WITHIN, "{took:?}");
+    let followed = now();
+    assert!(live.wait().unwrap().success());
+    assert!(edge.terminate().success());
     assert!(fog.terminate().success());
 
     let leaves = Leaves::read(&site.database(), &site.vkey());
     let kinds: Vec<LeafKind> = leaves.others.iter().map(|(_, kind)| *kind).collect();
-    assert_eq!(kinds, [LeafKind::ModelStatement; 2], "both decisions are in the log");
+    assert_eq!(kinds, [LeafKind::ModelStatement; 3], "all decisions are in the log");
     let built_in: serde_json::Value =
         serde_json::from_str(&haar(&["model", "inspect", "ecg-beats", "--json"])).unwrap();
     let built_in = built_in["reference"]["sha256"].as_str().unwrap();
-    let (mut before, mut after) = (0, 0);
+    let (mut before, mut after, mut back) = (0, 0, 0);
     for digest in leaves.newest().into_values() {
-        let is_after = digest.key.end_us >= promoted;
-        let wanted = if is_after { &added } else { built_in };
-        assert_eq!(digest.model.as_ref().unwrap().sha256, wanted, "{}", digest.key.end_us);
-        *(if is_after { &mut after } else { &mut before }) += 1;
+        let end = digest.key.end_us;
+        // The rollback holds from when it was taken up, somewhere between these two.
+        if end >= signed && end < followed {
+            continue;
+        }
+        let (wanted, count) = match end {
+            end if end < promoted => (built_in, &mut before),
+            end if end < signed => (added.as_str(), &mut after),
+            _ => (built_in, &mut back),
+        };
+        assert_eq!(digest.model.as_ref().unwrap().sha256, wanted, "{end}");
+        *count += 1;
     }
-    assert!(before > 2 && after > 2, "{before} windows before, {after} after");
+    assert!(before > 2 && after > 2 && back > 1, "{before} before, {after} after, {back} back");
     a_model_that_was_changed_is_not_run(&site, &added);
 }
 

@@ -2,6 +2,7 @@
 
 use crate::failure::Failure;
 use clap::{Args as ClapArgs, Subcommand};
+use haar_catalog::Pipeline;
 use haar_inference::package::{Manifest, Package};
 use haar_inference::registry::{Action, Deployment, History, Registry};
 use haar_inference::{BUILTIN, Builtin};
@@ -14,7 +15,8 @@ use std::path::{Path, PathBuf};
 ///
 /// A model that is added runs nowhere. `shadow` lets it run beside the live one, whose flags alone count;
 /// `promote` makes it live; `rollback` goes back to the one before. Each is a statement, signed with a key
-/// that the fogs trust (`models.trusted_keys` of the fog), and becomes a leaf of their logs.
+/// that the fogs trust (`models.trusted_keys` of the fog), and becomes a leaf of their logs. A fog that runs follows it
+/// within seconds, for windows that end from then on.
 #[derive(Debug, ClapArgs)]
 pub struct Args {
     #[command(subcommand)]
@@ -174,15 +176,34 @@ fn lines(registry: Option<&Path>) -> Result<Vec<Line>, Failure> {
     Ok(lines)
 }
 
-/// Built-in models that no pipeline asks: they are for `haar evaluate` and for programs.
-const OFFLINE: [&str; 2] = ["device-faults", "sepsis"];
+/// Which windows the models of an id are asked about.
+fn asked_about(id: &str) -> Result<String, Failure> {
+    // Asked by the fog itself, not by a definition.
+    match id {
+        "condition-group" => return Ok("flagged windows".to_owned()),
+        "personal-normal" | "sepsis" => return Ok("vital signs".to_owned()),
+        _ => {}
+    }
+    let own = |pipeline: &Pipeline| pipeline.model() == Some(id);
+    let mut names: Vec<String> = haar_catalog::builtin()
+        .iter()
+        .filter(|pipeline| own(pipeline))
+        .map(|pipeline| pipeline.reference().id.clone())
+        .collect();
+    for (file, text) in haar_catalog::OPTIONAL {
+        let pipeline = Pipeline::parse(file, text).map_err(Failure::new)?;
+        if own(&pipeline) {
+            names.push(format!("{} if named", pipeline.reference().id));
+        }
+    }
+    Ok(if names.is_empty() { "nothing".to_owned() } else { names.join(", ") })
+}
 
 /// What a model is doing, in a word.
 fn state(line: &Line, history: Option<&History>) -> &'static str {
     let now = history.map_or_else(Deployment::default, |history| history.now(&line.reference.id));
     let named = Some(&line.reference);
     match (&now.live, &now.shadow) {
-        (None, _) if line.built_in && OFFLINE.contains(&line.reference.id.as_str()) => "offline",
         (None, _) if line.built_in => "live",
         (live, _) if live.as_ref() == named => "live",
         (_, shadow) if shadow.as_ref() == named => "shadow",
@@ -200,25 +221,30 @@ fn list(args: &List) -> Result<(), Failure> {
         let models: Vec<_> = lines
             .iter()
             .map(|line| {
-                json!({
+                Ok(json!({
                     "id": line.reference.id, "sha256": line.reference.sha256,
                     "version": line.manifest.version, "task": line.manifest.task,
                     "date": line.manifest.date, "built_in": line.built_in,
                     "state": state(line, history.as_ref()), "metrics": line.manifest.metrics.values,
-                })
+                    "asked_about": asked_about(&line.reference.id)?,
+                }))
             })
-            .collect();
+            .collect::<Result<_, Failure>>()?;
         println!("{}", json!({ "models": models, "decisions": decisions(history.as_ref()) }));
         return Ok(());
     }
-    println!("{:<20} {:>3}  {:<14} {:<8} {:<10}  title", "id", "v", "sha256", "state", "trained");
+    println!(
+        "{:<16} {:>3}  {:<12}  {:<6}  {:<25}  {:<10}  title",
+        "id", "v", "sha256", "state", "asked about", "trained"
+    );
     for line in &lines {
         println!(
-            "{:<20} {:>3}  {:<14} {:<8} {:<10}  {}",
+            "{:<16} {:>3}  {:<12}  {:<6}  {:<25}  {:<10}  {}",
             line.reference.id,
             line.manifest.version,
             &line.reference.sha256[..12],
             state(line, history.as_ref()),
+            asked_about(&line.reference.id)?,
             line.manifest.date,
             line.manifest.title,
         );
@@ -380,7 +406,7 @@ fn sign(action: Action, model: ModelRef, args: &Signing) -> Result<(), Failure> 
     let note = identity.sign(&next.text())?;
     registry.append(&mut history, &note)?;
     println!(
-        "{}: {} {} {} from {effective:.0}; fogs follow when they are started",
+        "{}: {} {} {} from {effective:.0}; fogs that run follow within seconds",
         next.number, next.action, next.model.id, next.model.sha256
     );
     Ok(())
@@ -396,10 +422,13 @@ mod tests {
         let lines = lines(Some(folder.path())).unwrap();
         assert_eq!(lines.len(), BUILTIN.len());
         for line in &lines {
-            let wanted =
-                if OFFLINE.contains(&line.reference.id.as_str()) { "offline" } else { "live" };
-            assert_eq!(state(line, None), wanted);
+            assert_eq!(state(line, None), "live");
         }
+        let asked = |id| asked_about(id).unwrap();
+        assert_eq!(asked("ecg-beats"), "ecg-rhythm");
+        assert_eq!(asked("device-faults"), "device-faults if named");
+        assert_eq!(asked("sepsis"), "vital signs");
+        assert_eq!(asked("another"), "nothing");
         let error = find("no-such-model", None).err().unwrap();
         assert!(error.to_string().contains("haar model list"), "{error}");
     }

@@ -4,7 +4,7 @@
 //! the model together (design D6); the model pads its batches, so no score depends on its neighbours.
 
 use crate::aggregate::{Segments, Waveform};
-use crate::deployment::{Deployment, Scored, Step};
+use crate::deployment::{Deployments, Said, Scored, SharedDeployments, Step, Timeline};
 use crate::explain;
 use crate::item::Lane;
 use crate::operator::Report;
@@ -13,12 +13,11 @@ use crate::window::{Counts, Fired};
 use haar_catalog::parameters::Ward;
 use haar_catalog::{EcgDescription, Pipeline, Raised};
 use haar_inference::condition::{ConditionFeatures, ConditionModel};
-use haar_inference::faults::FaultModel;
 use haar_inference::rhythm::{RhythmInput, RhythmModel};
-use haar_inference::{BeatInput, BeatScore};
+use haar_inference::{BeatInput, BeatModel, BeatScore};
 use haar_schema::{
-    Condition, EdgeId, Evidence, Features, FlaggedEvent, MAX_STRIP_SAMPLES, ModelRef, Score,
-    SignalId, Strip, Timestamp, WindowDigest, WindowKey,
+    Condition, Evidence, Features, FlaggedEvent, MAX_STRIP_SAMPLES, ModelRef, Score, SignalId,
+    Strip, Timestamp, WindowDigest, WindowKey,
 };
 use haar_signals::moments::Moments;
 use std::collections::BTreeMap;
@@ -78,30 +77,39 @@ pub struct Means {
     pub number: usize,
     /// What scores its windows, if anything does.
     pub scorer: Option<Scorer>,
-    /// Sorts its flags.
-    pub conditions: ConditionModel,
+    /// The models, which score windows and sort flags.
+    pub models: SharedDeployments,
     /// What doctors have set for single patients.
     pub ward: SharedWard,
 }
 
 /// What scores the windows of a pipeline.
-#[derive(Clone)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Scorer {
-    /// Each beat by itself, with the models that are deployed.
-    Beats(Deployment),
-    /// The window as a whole, with the built-in model of rhythm.
-    Rhythm(Box<RhythmModel>),
-    /// The devices that sent the window, with the built-in model of their faults.
-    Faults(Box<FaultModel>),
+    /// Each beat by itself.
+    Beats,
+    /// The window as a whole, by its rhythm.
+    Rhythm,
+    /// The devices that sent the window, by their faults.
+    Faults,
+}
+
+impl Said {
+    /// What is to be reported of it; `None` if nothing was said.
+    pub(crate) fn into_conclusion(self) -> Option<Conclusion> {
+        let scored = self.into_scored();
+        (!scored.is_empty()).then_some(Conclusion::Scored(scored))
+    }
 }
 
 impl Scorer {
     /// The model whose word counts for a window that ends at this event time.
-    fn reference(&self, end: Timestamp) -> &ModelRef {
+    fn reference(self, models: &Deployments, end: Timestamp) -> &ModelRef {
+        let end = end.micros();
         match self {
-            Self::Beats(models) => models.at(end.micros()).1.live.reference(),
-            Self::Rhythm(model) => model.reference(),
-            Self::Faults(model) => model.reference(),
+            Self::Beats => models.beats.live(end).reference(),
+            Self::Rhythm => models.rhythm.live(end).reference(),
+            Self::Faults => models.faults.live(end).reference(),
         }
     }
 }
@@ -122,18 +130,20 @@ pub fn vitals<'scope>(
             move |input, output| {
                 input.for_each(|capability, reports| {
                     let mut session = output.session(&capability);
+                    let (models, mut said) = (means.models.now(), Said::default());
                     for report in reports.drain(..) {
                         session.give(match report {
                             Report::Fired(fired) => {
                                 let features = means.pipeline.describe_vitals(&fired.series);
                                 Conclusion::Window(Box::new(conclude(
-                                    &means, *fired, features, None, None,
+                                    &means, &models, *fired, features, None, &mut said,
                                 )))
                             }
                             Report::Holds(holds) => Conclusion::Holds(means.number, holds),
                             Report::Counts(counts) => Conclusion::Counts(means.number, counts),
                         });
                     }
+                    session.give_iterator(said.into_conclusion().into_iter());
                 });
             }
         },
@@ -189,6 +199,8 @@ pub(crate) fn by_epoch<'scope, A: 'static>(
 
 fn conclude_epoch(means: &Means, reports: Vec<Report<Segments>>) -> Vec<Conclusion> {
     let Means { pipeline, number, scorer, .. } = means;
+    // One state of affairs for the whole epoch.
+    let models = means.models.now();
     let mut conclusions = Vec::new();
     let mut described: Vec<Described> = Vec::new();
     for report in reports {
@@ -205,81 +217,105 @@ fn conclude_epoch(means: &Means, reports: Vec<Report<Segments>>) -> Vec<Conclusi
             Report::Counts(counts) => conclusions.push(Conclusion::Counts(*number, counts)),
         }
     }
+    let mut said = Said::default();
     match scorer {
-        None => {}
-        Some(Scorer::Beats(models)) => {
-            let (scored, unscored) = score(pipeline, models, &mut described);
-            if !scored.is_empty() {
-                conclusions.push(Conclusion::Scored(scored));
-            }
+        Some(Scorer::Beats) => {
+            let unscored = score(pipeline, &models.beats, &mut described, &mut said);
             if unscored > 0 {
                 conclusions.push(Conclusion::Unscored(unscored));
             }
         }
-        Some(Scorer::Rhythm(model)) => judge_rhythm(pipeline, model, &mut described),
-        // Of another family.
-        Some(Scorer::Faults(_)) => {}
+        Some(Scorer::Rhythm) => judge_rhythm(pipeline, &models.rhythm, &mut described, &mut said),
+        // The last is of another family.
+        None | Some(Scorer::Faults) => {}
     }
     for (fired, waveform, description) in described {
         let features = description.features.clone();
         let strip = || strip(&waveform, &description);
-        let model = scorer.as_ref().map(|scorer| scorer.reference(fired.end));
-        let end = fired.end;
-        let why = |evidence: &[Evidence]| match scorer.as_ref()? {
-            Scorer::Beats(models) => {
-                let live = &models.at(end.micros()).1.live;
-                explain::beats(live, &description, waveform.start, evidence)
+        let end = fired.end.micros();
+        let why = |evidence: &[Evidence]| match (*scorer)? {
+            Scorer::Beats => {
+                explain::beats(models.beats.live(end), &description, waveform.start, evidence)
             }
-            Scorer::Rhythm(model) => {
-                explain::rhythm(model, &waveform.samples, waveform.rate, waveform.start, evidence)
+            Scorer::Rhythm => {
+                let (model, Waveform { samples, rate, start, .. }) =
+                    (models.rhythm.live(end), &waveform);
+                explain::rhythm(model, samples, *rate, *start, evidence)
             }
             // Of another family.
-            Scorer::Faults(_) => None,
+            Scorer::Faults => None,
         };
         let shown = Shown { strip: &strip, why: &why };
         conclusions.push(Conclusion::Window(Box::new(conclude(
             means,
+            &models,
             fired,
             features,
-            model,
             Some(&shown),
+            &mut said,
         ))));
     }
+    conclusions.extend(said.into_conclusion());
     conclusions
 }
 
 /// Windows that fired in one epoch, with their waveform and what it is like.
 type Described = (Fired<Segments>, Waveform, EcgDescription);
 
-/// Asks the model of rhythm about the epoch's windows, together. One that it cannot judge keeps its features missing.
-fn judge_rhythm(pipeline: &Pipeline, model: &RhythmModel, described: &mut [Described]) {
-    let (mut places, mut inputs) = (Vec::new(), Vec::new());
-    for (place, (_, waveform, _)) in described.iter().enumerate() {
-        if let Ok(input) = RhythmInput::new(&waveform.samples, waveform.rate) {
-            places.push(place);
-            inputs.push(input);
-        }
-    }
-    let Ok(scores) = model.classify(&inputs) else { return };
-    for (place, score) in places.into_iter().zip(scores) {
-        pipeline.conclude_rhythm(&mut described[place].2, &score);
-    }
-}
-
-/// Runs the epoch's beats through the models of their time, each model in one go. Says what they said, and how
-/// many beats a live model refused.
-fn score(
-    pipeline: &Pipeline,
-    models: &Deployment,
-    described: &mut [Described],
-) -> (Vec<Scored>, u64) {
+/// Windows by the step of a timeline that they fall into.
+fn by_step<'d, M>(
+    models: &Timeline<M>,
+    described: &'d mut [Described],
+) -> BTreeMap<usize, Vec<&'d mut Described>> {
     let mut by_step: BTreeMap<usize, Vec<&mut Described>> = BTreeMap::new();
     for window in described {
         let (place, _) = models.at(window.0.end.micros());
         by_step.entry(place).or_default().push(window);
     }
-    let (mut said, mut unscored) = (BTreeMap::new(), 0);
-    for (place, windows) in by_step {
+    by_step
+}
+
+/// Asks the models of rhythm about the epoch's windows, each model in one go. A window that one cannot judge keeps its features
+/// missing.
+fn judge_rhythm(
+    pipeline: &Pipeline,
+    models: &Timeline<RhythmModel>,
+    described: &mut [Described],
+    said: &mut Said,
+) {
+    for (place, windows) in by_step(models, described) {
+        let Step { live, shadow, .. } = models.step(place);
+        let (mut judged, mut inputs) = (Vec::new(), Vec::new());
+        for window in windows {
+            if let Ok(input) = RhythmInput::new(&window.1.samples, window.1.rate) {
+                judged.push(window);
+                inputs.push(input);
+            }
+        }
+        let Ok(scores) = live.classify(&inputs) else { continue };
+        let beside = shadow
+            .as_ref()
+            .and_then(|shadow| Some((shadow.reference(), shadow.classify(&inputs).ok()?)));
+        for (at, (window, score)) in judged.into_iter().zip(scores).enumerate() {
+            let edge = &window.0.edge;
+            said.live(live.reference(), edge, score.class.name());
+            if let Some((shadow, beside)) = &beside {
+                said.shadow(shadow, edge, beside[at].class.name(), score.class.name());
+            }
+            pipeline.conclude_rhythm(&mut window.2, &score);
+        }
+    }
+}
+
+/// Runs the epoch's beats through the models of their time, each model in one go. Says how many beats a live model refused.
+fn score(
+    pipeline: &Pipeline,
+    models: &Timeline<BeatModel>,
+    described: &mut [Described],
+    said: &mut Said,
+) -> u64 {
+    let mut unscored = 0;
+    for (place, windows) in by_step(models, described) {
         let Step { live, shadow, .. } = models.step(place);
         let inputs: Vec<BeatInput> = windows
             .iter()
@@ -295,13 +331,15 @@ fn score(
         let mut at = 0;
         for (fired, _, description) in windows {
             let count = description.inputs.iter().flatten().count();
-            let own = &scores[at..at + count];
-            note(&mut said, live.reference(), fired, own, own, false);
-            if let Some((shadow, beside)) = &beside {
-                note(&mut said, shadow, fired, &beside[at..at + count], own, true);
+            for beat in at..at + count {
+                let class = scores[beat].class.name();
+                said.live(live.reference(), &fired.edge, class);
+                if let Some((shadow, beside)) = &beside {
+                    said.shadow(shadow, &fired.edge, beside[beat].class.name(), class);
+                }
             }
+            let mut own = scores[at..at + count].iter().copied();
             at += count;
-            let mut own = own.iter().copied();
             let placed: Vec<Option<BeatScore>> = description
                 .inputs
                 .iter()
@@ -310,23 +348,7 @@ fn score(
             pipeline.conclude_ecg(description, &placed);
         }
     }
-    (said.into_values().collect(), unscored)
-}
-
-/// Counts what a model said of a window's beats, beside what the live one said.
-fn note(
-    said: &mut BTreeMap<(String, EdgeId), Scored>,
-    model: &ModelRef,
-    fired: &Fired<Segments>,
-    scores: &[BeatScore],
-    live: &[BeatScore],
-    is_shadow: bool,
-) {
-    let key = (model.sha256.clone(), fired.edge.clone());
-    let scored = said.entry(key).or_insert_with(|| Scored::new(model, &fired.edge, is_shadow));
-    for (score, live) in scores.iter().zip(live) {
-        scored.add(score, live.class);
-    }
+    unscored
 }
 
 /// What only a flagged window needs: both cost more than deciding.
@@ -338,12 +360,14 @@ pub(crate) struct Shown<'w> {
 
 pub(crate) fn conclude<A>(
     means: &Means,
+    models: &Deployments,
     fired: Fired<A>,
     mut features: Features,
-    model: Option<&ModelRef>,
     shown: Option<&Shown<'_>>,
+    said: &mut Said,
 ) -> Concluded {
-    let Means { pipeline, conditions, ward, .. } = means;
+    let Means { pipeline, scorer, ward, .. } = means;
+    let model = scorer.map(|scorer| scorer.reference(models, fired.end));
     let ward = ward.read().unwrap_or_else(PoisonError::into_inner);
     let parameters = ward.at(fired.subject, fired.end);
     if let Some(parameters) = parameters {
@@ -360,7 +384,7 @@ pub(crate) fn conclude<A>(
     let decision = pipeline.decide(&features, parameters);
     let (condition, group) = match decision.raised.is_empty() {
         true => (None, None),
-        false => sort(conditions, &features).unzip(),
+        false => sort(&models.conditions, &key, &features, said).unzip(),
     };
     let group = group.flatten();
     let flagged: Vec<FlaggedEvent> = decision
@@ -405,9 +429,21 @@ pub(crate) fn conclude<A>(
 }
 
 /// What a flagged window is probably about, and why; `None` if the model cannot say, which is not worth losing a flag for.
-fn sort(conditions: &ConditionModel, features: &Features) -> Option<(Condition, Option<Score>)> {
+fn sort(
+    models: &Timeline<ConditionModel>,
+    window: &WindowKey,
+    features: &Features,
+    said: &mut Said,
+) -> Option<(Condition, Option<Score>)> {
     let known = ConditionFeatures::of(|name| features.get(name).and_then(|feature| feature.get()));
-    let score = *conditions.classify(&[known]).ok()?.first()?;
+    let (_, Step { live: conditions, shadow, .. }) = models.at(window.end_us.micros());
+    let classify = |model: &ConditionModel| model.classify(&[known]).ok()?.first().copied();
+    let score = classify(conditions)?;
+    let group = score.group.as_str();
+    said.live(conditions.reference(), &window.edge, group);
+    if let Some((shadow, own)) = shadow.as_ref().and_then(|own| Some((own, classify(own)?))) {
+        said.shadow(shadow.reference(), &window.edge, own.group.as_str(), group);
+    }
     let probability = score.probabilities[score.group.index()];
     let condition = Condition {
         group: score.group.as_str().to_owned(),

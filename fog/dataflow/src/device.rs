@@ -20,11 +20,13 @@
 
 use crate::aggregate::Readings;
 use crate::conclude::{Concluded, Conclusion, Means, Scorer, by_epoch, conclude};
+use crate::deployment::{Deployments, Said, Step, Timeline};
 use crate::operator::Report;
 use crate::window::Fired;
 use haar_inference::faults::watch::{Series, Watched};
 use haar_inference::faults::{FaultKind, FaultModel, Reading};
 use haar_schema::{Attribution, FlaggedEvent, Scale, Score, SignalId, features_digest, quantise};
+use std::collections::BTreeMap;
 use timely::dataflow::StreamVec;
 
 /// A probability below which a kind is no ground for a flag, whatever a rule says of it.
@@ -70,15 +72,19 @@ fn conclude_epoch(means: &Means, reports: Vec<Report<Readings>>) -> Vec<Conclusi
             Report::Counts(counts) => conclusions.push(Conclusion::Counts(means.number, counts)),
         }
     }
-    let Some(Scorer::Faults(model)) = &means.scorer else { return conclusions };
-    let unjudged = watch(model, &mut windows);
+    if means.scorer != Some(Scorer::Faults) {
+        return conclusions;
+    }
+    let (models, mut said) = (means.models.now(), Said::default());
+    let unjudged = judge(&models.faults, &mut windows, &mut said);
     if unjudged > 0 {
         conclusions.push(Conclusion::Unjudged(unjudged));
     }
     for (fired, own) in windows {
-        let concluded = conclude_window(means, model, fired, &own);
+        let concluded = conclude_window(means, &models, fired, &own, &mut said);
         conclusions.push(Conclusion::Window(Box::new(concluded)));
     }
+    conclusions.extend(said.into_conclusion());
     conclusions
 }
 
@@ -91,31 +97,65 @@ fn in_seconds(readings: &Readings, start_us: i64) -> Vec<Reading> {
         .collect()
 }
 
-/// Asks the model about all series of the epoch; says of how many it could not be asked.
-fn watch(model: &FaultModel, windows: &mut [(Fired<Readings>, Vec<Own>)]) -> u64 {
-    let all: Vec<Series<'_>> =
-        windows.iter().flat_map(|(_, own)| own.iter().map(Own::series)).collect();
-    let found = match model.watch(&all) {
-        Ok(found) => found,
-        Err(_) => return all.len() as u64,
-    };
-    let every = windows.iter_mut().flat_map(|(_, own)| own);
-    for (own, watched) in every.zip(found) {
-        own.watched = watched;
+/// A window that fired, with its signals.
+type Judged = (Fired<Readings>, Vec<Own>);
+
+/// Asks the models of their time about all series of the epoch, each in one go; says of how many it could not be asked.
+fn judge(models: &Timeline<FaultModel>, windows: &mut [Judged], said: &mut Said) -> u64 {
+    let mut by_step: BTreeMap<usize, Vec<&mut Judged>> = BTreeMap::new();
+    for window in windows {
+        let (place, _) = models.at(window.0.end.micros());
+        by_step.entry(place).or_default().push(window);
     }
-    0
+    let mut unjudged = 0;
+    for (place, mut windows) in by_step {
+        let Step { live, shadow, .. } = models.step(place);
+        let all: Vec<Series<'_>> =
+            windows.iter().flat_map(|(_, own)| own.iter().map(Own::series)).collect();
+        let Ok(found) = live.watch(&all) else {
+            unjudged += all.len() as u64;
+            continue;
+        };
+        let beside = shadow.as_ref().and_then(|own| Some((own.reference(), own.watch(&all).ok()?)));
+        let edges = windows.iter().flat_map(|(fired, own)| own.iter().map(|_| &fired.edge));
+        for (at, (edge, found)) in edges.zip(&found).enumerate() {
+            let Some(kind) = found.as_ref().map(likeliest) else { continue };
+            said.live(live.reference(), edge, kind.name());
+            let other = beside.as_ref().and_then(|(model, all)| Some((model, all[at].as_ref()?)));
+            if let Some((model, other)) = other {
+                said.shadow(model, edge, likeliest(other).name(), kind.name());
+            }
+        }
+        let every = windows.iter_mut().flat_map(|(_, own)| own.iter_mut());
+        for (own, watched) in every.zip(found) {
+            own.watched = watched;
+        }
+    }
+    unjudged
+}
+
+/// In a word: the kind with the likeliest stretch, if it is more likely than not.
+fn likeliest(watched: &Watched) -> FaultKind {
+    let kinds = FaultKind::ALL.into_iter().filter(|kind| *kind != FaultKind::Sound);
+    let probability = |kind: &FaultKind| f64::from(watched.probability(*kind));
+    kinds
+        .filter(|kind| probability(kind) >= GROUND_MIN)
+        .max_by(|a, b| probability(a).total_cmp(&probability(b)))
+        .unwrap_or(FaultKind::Sound)
 }
 
 fn conclude_window(
     means: &Means,
-    model: &FaultModel,
+    models: &Deployments,
     fired: Fired<Readings>,
     own: &[Own],
+    said: &mut Said,
 ) -> Concluded {
+    let model = models.faults.live(fired.end.micros());
     let found: Vec<(SignalId, Option<&Watched>)> =
         own.iter().map(|own| (own.signal, own.watched.as_ref())).collect();
     let features = means.pipeline.describe_devices(&found);
-    let mut concluded = conclude(means, fired, features, Some(model.reference()), None);
+    let mut concluded = conclude(means, models, fired, features, None, said);
     for event in &mut concluded.flagged {
         // What a flag says of a patient is sorted; this one is of a device.
         event.condition = None;

@@ -8,16 +8,16 @@
 //! Epochs end when [`Feed::end_epoch`] says so, at all workers at the same place in what was sent.
 
 use crate::conclude::{self, Concluded, Conclusion, Means, Scorer, SharedWard};
-use crate::deployment::{Deployment, Scored};
+use crate::deployment::{Deployed as _, Scored, SharedDeployments};
 use crate::device;
 use crate::item::{Item, Items, Lane, Segment};
 use crate::operator::windows;
 use crate::rollup::{Change, Episode, Rollup, with_rollups};
 use crate::window::{Counts, Windowing};
 use haar_catalog::{Family, Pipeline};
-use haar_inference::condition::ConditionModel;
+use haar_inference::BeatModel;
 use haar_inference::faults::FaultModel;
-use haar_inference::rhythm::{RHYTHM_TASK, RhythmModel};
+use haar_inference::rhythm::RhythmModel;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -82,17 +82,14 @@ pub enum StartError {
     /// A definition whose window no [`Windowing`] can be made of, or no definition.
     #[error("pipeline {0} has a window that cannot be computed; run `haar validate` on it")]
     Window(String),
-    /// A pipeline names a model that was not given.
-    #[error("pipeline {pipeline} names the model {model}, which is not there")]
+    /// A pipeline names a model that no windows are scored by.
+    #[error("pipeline {pipeline} names the model {model}, which cannot score its windows")]
     Model {
         /// The pipeline's id.
         pipeline: String,
         /// The model's id.
         model: String,
     },
-    /// A built-in model.
-    #[error(transparent)]
-    Builtin(#[from] haar_inference::package::LoadError),
     /// Timely could not start.
     #[error("timely could not start its workers: {0}")]
     Timely(String),
@@ -187,7 +184,7 @@ pub fn common_pane_us(pipelines: &[Pipeline]) -> i64 {
 /// If a pipeline cannot be run, or timely does not start.
 pub fn start(
     pipelines: &[Pipeline],
-    models: &BTreeMap<String, Deployment>,
+    models: &SharedDeployments,
     ward: &SharedWard,
     workers: usize,
 ) -> Result<Runtime, StartError> {
@@ -223,10 +220,9 @@ struct Planned {
 
 fn plan(
     pipelines: &[Pipeline],
-    models: &BTreeMap<String, Deployment>,
+    models: &SharedDeployments,
     ward: &SharedWard,
 ) -> Result<Vec<Planned>, StartError> {
-    let conditions = ConditionModel::builtin()?;
     pipelines
         .iter()
         .enumerate()
@@ -237,19 +233,15 @@ fn plan(
                 .ok_or_else(|| StartError::Window(id()))?;
             let scorer = match pipeline.model() {
                 None => None,
-                Some(_) if pipeline.family() == Family::Device => {
-                    Some(Scorer::Faults(Box::new(FaultModel::builtin()?)))
-                }
-                Some(RHYTHM_TASK) => Some(Scorer::Rhythm(Box::new(RhythmModel::builtin()?))),
+                Some(FaultModel::ID) if pipeline.family() == Family::Device => Some(Scorer::Faults),
+                Some(RhythmModel::ID) => Some(Scorer::Rhythm),
+                Some(BeatModel::ID) => Some(Scorer::Beats),
                 Some(name) => {
-                    let model = models.get(name).cloned();
-                    let missing = || StartError::Model { pipeline: id(), model: name.to_owned() };
-                    Some(Scorer::Beats(model.ok_or_else(missing)?))
+                    return Err(StartError::Model { pipeline: id(), model: name.to_owned() });
                 }
             };
-            let (pipeline, conditions) = (pipeline.clone(), conditions.clone());
-            let ward = Arc::clone(ward);
-            let means = Means { pipeline, number, scorer, conditions, ward };
+            let (pipeline, models) = (pipeline.clone(), models.clone());
+            let means = Means { pipeline, number, scorer, models, ward: Arc::clone(ward) };
             Ok(Planned { means, windowing })
         })
         .collect()
@@ -380,6 +372,7 @@ impl WorkerEpoch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::deployment::Deployments;
 
     #[test]
     fn an_epoch_that_was_ended_is_reported_though_the_feed_goes_at_once() {
@@ -394,8 +387,7 @@ mod tests {
         }
     }
 
-    fn models() -> BTreeMap<String, Deployment> {
-        let model = haar_inference::BeatModel::builtin().unwrap();
-        BTreeMap::from([(model.reference().id.clone(), Deployment::constant(model))])
+    fn models() -> SharedDeployments {
+        SharedDeployments::new(Deployments::built_in().unwrap())
     }
 }

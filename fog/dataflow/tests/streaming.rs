@@ -5,7 +5,7 @@
 
 use haar_catalog::{Family, Pipeline, builtin};
 use haar_dataflow::conclude::SharedWard;
-use haar_dataflow::deployment::Deployment;
+use haar_dataflow::deployment::{Deployments, SharedDeployments};
 use haar_dataflow::item::{Items, Lane};
 use haar_dataflow::runtime::{Feed, WorkerEpoch, common_pane_us, start};
 use haar_inference::{BeatModel, BeatScore};
@@ -163,9 +163,8 @@ fn arrived(mut frames: Vec<(i64, Vec<Observation>)>) -> Vec<(i64, Vec<Observatio
     frames
 }
 
-fn models() -> BTreeMap<String, Deployment> {
-    let model = BeatModel::builtin().unwrap();
-    BTreeMap::from([(model.reference().id.clone(), Deployment::constant(model))])
+fn models() -> SharedDeployments {
+    SharedDeployments::new(Deployments::built_in().unwrap())
 }
 
 /// The concluded windows: edge, number of the firing mark, canonical digest, canonical flags.

@@ -13,13 +13,14 @@ use crate::alarms::Warden;
 use crate::courses::Courses;
 use crate::devices::FaultCounter;
 use crate::ingest::{EpochEnd, Gate, LaneEnd};
-use crate::models::Monitor;
+use crate::models::{Decided, Monitor, Taken};
 use crate::notify::Roster;
 use crate::parameters::Registrar;
 use crate::sepsis::Charts;
 use crate::stats::{RecentFlag, Tally};
 use crate::store::{CommitError, Epoch, Known, Notice, Position, Store, keyholder};
 use haar_dataflow::conclude::Concluded;
+use haar_dataflow::deployment::Said;
 use haar_dataflow::item::Lane;
 use haar_dataflow::runtime::WorkerEpoch;
 use haar_ledger::{Held, LEAF_BYTES, LeafKind, Record};
@@ -61,8 +62,7 @@ pub(crate) struct Work {
     pub(crate) registrar: Registrar,
     pub(crate) courses: Courses,
     pub(crate) charts: Charts,
-    /// Signed decisions about models that are not in the log yet.
-    pub(crate) statements: Vec<Vec<u8>>,
+    pub(crate) decided: Decided,
 }
 
 pub(crate) struct Committer {
@@ -78,7 +78,7 @@ pub(crate) struct Committer {
     registrar: Registrar,
     courses: Courses,
     charts: Charts,
-    statements: Vec<Vec<u8>>,
+    decided: Decided,
     instruments: Instruments,
     lanes: BTreeMap<Lane, LaneProgress>,
     early: BTreeMap<u64, Vec<WorkerEpoch>>,
@@ -145,7 +145,7 @@ impl Committer {
             registrar,
             courses,
             charts,
-            statements,
+            decided,
         } = work;
         let (lanes, early) = Default::default();
         Self {
@@ -160,7 +160,7 @@ impl Committer {
             registrar,
             courses,
             charts,
-            statements,
+            decided,
             instruments,
             lanes,
             early,
@@ -206,8 +206,11 @@ impl Committer {
         }
         self.tally.lock().revise(episodes, rollups);
         let mut draft = self.draft(windows)?;
-        draft.state(std::mem::take(&mut self.statements))?;
         draft.epoch.at = now();
+        for mut taken in self.decided.take(draft.epoch.at) {
+            self.monitor.expect(std::mem::take(&mut taken.expected));
+            draft.decide(taken)?;
+        }
         let taken = self.registrar.take(draft.epoch.at);
         let mut notes = Vec::new();
         for own in taken {
@@ -345,6 +348,7 @@ impl Committer {
         let mut known: BTreeMap<WindowId, Known> =
             ids.iter().zip(stored).filter_map(|(id, known)| Some((*id, known?))).collect();
         let mut draft = Draft::default();
+        let (models, mut said) = (self.decided.deployments().now(), Said::default());
         for mut window in windows {
             let replayed = self
                 .lanes
@@ -364,10 +368,11 @@ impl Committer {
             }
             known.insert(digest.id, new);
             draft.epoch.windows.push((digest.id, new));
-            self.courses.judge(&mut window);
-            self.charts.judge(&mut window);
+            self.courses.judge(&mut window, &models.personal, &mut said);
+            self.charts.judge(&mut window, &models.sepsis, &mut said);
             draft.add(window)?;
         }
+        self.monitor.note(&said.into_scored());
         Ok(draft)
     }
 
@@ -454,12 +459,12 @@ impl Draft {
         Ok(())
     }
 
-    /// Decisions about models, each under the SHA-256 of its note.
-    fn state(&mut self, statements: Vec<Vec<u8>>) -> Result<(), CommitterError> {
-        for note in statements {
-            let name = Sha256::digest(&note).into();
-            self.record(LeafKind::ModelStatement, None, name, note)?;
-        }
+    /// A decision about a model, under the SHA-256 of its note.
+    fn decide(&mut self, taken: Taken) -> Result<(), CommitterError> {
+        let Taken { number, from_us, note, .. } = taken;
+        let name = Sha256::digest(&note).into();
+        let at = self.record(LeafKind::ModelStatement, None, name, note)?;
+        self.epoch.decisions.push((number, from_us, at as u64));
         Ok(())
     }
 

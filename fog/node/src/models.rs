@@ -1,26 +1,49 @@
 //! Which models this node runs: those that are built in, or what was decided in a registry.
 //!
-//! Decisions are read when the node starts. Each holds from an event time on, so it does not matter when exactly
-//! that is, as long as it is before the windows of that time close. A decision that is not signed by
-//! one of `models.trusted_keys`, or a model that does not fit its hash, keeps the node from starting: running
-//! something else than what was decided is worse than not running.
+//! Decisions are read when the node starts, and looked for every [`LOOK_EVERY`] while it runs. A new one is checked and its models are
+//! loaded beside the dataflow ([`Follower`]); the commit thread then takes it up between two epochs ([`Decided`]), and it
+//! becomes a leaf in the epoch's transaction.
+//!
+//! # From when on a decision holds
+//! From its effective time, in event time, but not from before it was taken up: windows of then are concluded. For one that
+//! was found at the start, not from before the last commit of the run before. That time is kept in `fog.decisions` with the
+//! leaf; so which model a window has is a function of its end and of the log, and a replay comes to the same.
+//!
+//! # Trust
+//! A decision counts if a key of `models.trusted_keys` signed it and it follows the one before. At the start, a decision that
+//! does not hold, a model that does not fit its hash or this build, or a registry that lacks what this node has followed, keeps the node from
+//! starting: running something else than what was decided is worse than not running. In a running node such a thing is logged,
+//! counted and not followed; the models that ran go on.
+//!
+//! # Limits
+//! [`QUEUED_DECISIONS`] wait for the commit thread; more are looked at again.
+
+mod monitor;
+
+pub(crate) use monitor::{Classes, Monitor};
 
 use crate::config::ModelsConfig;
-use haar_catalog::Pipeline;
-use haar_dataflow::deployment::{Deployment, Scored};
-use haar_inference::registry::{Registry, RegistryError};
-use haar_inference::statistics::population_stability;
-use haar_inference::{BeatModel, LoadError};
-use haar_schema::{EdgeId, ModelRef};
-use haar_telemetry::{Counter, Gauge, KeyValue, Metrics, names};
+use crate::store::{Store, StoreError};
+use haar_dataflow::deployment::{Deployed, Deployments, SharedDeployments, Timeline, expected};
+use haar_inference::condition::ConditionModel;
+use haar_inference::faults::FaultModel;
+use haar_inference::personal::Normals;
+use haar_inference::registry::{self, Decision, Registry, RegistryError};
+use haar_inference::rhythm::RhythmModel;
+use haar_inference::sepsis::SepsisModel;
+use haar_inference::{BUILTIN, BeatModel, LoadError};
+use haar_schema::{ModelRef, Timestamp};
+use haar_telemetry::{Counter, KeyValue, Metrics, names};
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
-/// Scores below which an index of stability says more about chance than about the model.
-const STABILITY_SCORES_MIN: u64 = 500;
-/// When this many scores were counted, all counts are halved: the index forgets.
-const STABILITY_SCORES_MAX: u64 = 50_000;
-/// Edges whose drift is followed apart; those beyond are followed together.
-const MAX_EDGES: usize = 256;
+/// How often a running node looks for decisions.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// Decisions that wait for an epoch to end.
+const QUEUED_DECISIONS: usize = 16;
 
 /// Why the models are not run.
 #[derive(Debug, thiserror::Error)]
@@ -32,173 +55,362 @@ pub enum ModelsError {
     /// A model.
     #[error(transparent)]
     Load(#[from] LoadError),
-    /// It was decided on, but it is another kind of model than the pipeline wants.
-    #[error("the registry has decisions about {0}, a model that no pipeline of this node runs")]
-    NoPipeline(String),
+    /// What this node has followed before cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Nor its leaf.
+    #[error(transparent)]
+    Log(#[from] haar_ledger::ReadError),
+    /// A kind of model that no build of this version runs.
+    #[error("the registry has decisions about {0}, a model that no node runs")]
+    Kind(String),
+    /// What this node has followed is not there any more.
+    #[error(
+        "the registry has another statement {0} than the one that this node has followed and logged, or none: restore the registry"
+    )]
+    Rewritten(u64),
 }
 
-/// What runs.
+/// A decision that was followed, as `fog.decisions` has it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Followed {
+    pub(crate) number: u64,
+    /// Event time from which it holds, microseconds.
+    pub(crate) from_us: i64,
+    /// The leaf with the signed note.
+    pub(crate) leaf: u64,
+}
+
+/// What runs when the node starts.
 pub(crate) struct Models {
-    /// By id.
-    pub(crate) deployments: BTreeMap<String, Deployment>,
-    /// The signed notes of all decisions, in order.
-    pub(crate) statements: Vec<Vec<u8>>,
+    pub(crate) deployments: SharedDeployments,
     /// How each model's predictions were distributed when it was measured, by the manifest's hash.
-    pub(crate) expected: BTreeMap<String, Vec<u64>>,
+    pub(crate) expected: BTreeMap<String, Classes>,
+    /// For the commit thread.
+    pub(crate) decided: Decided,
+    /// To be run beside it; none without a registry.
+    pub(crate) follower: Option<Follower>,
 }
 
 impl Models {
-    /// The models that these pipelines want.
-    pub(crate) fn open(config: &ModelsConfig, pipelines: &[Pipeline]) -> Result<Self, ModelsError> {
-        let (mut deployments, mut expected) = (BTreeMap::new(), BTreeMap::new());
-        if pipelines.iter().any(|pipeline| pipeline.model().is_some()) {
-            let model = BeatModel::builtin()?;
-            expected.insert(model.reference().sha256.clone(), predicted(&model));
-            deployments.insert(model.reference().id.clone(), Deployment::constant(model));
+    /// What was decided so far.
+    pub(crate) fn open(
+        config: &ModelsConfig,
+        store: &Store,
+        metrics: &Metrics,
+    ) -> Result<Self, ModelsError> {
+        let mut opened = Opened { deployments: Deployments::built_in()?, expected: built_in()? };
+        let (sender, receiver) = sync_channel(QUEUED_DECISIONS);
+        let followed = store.decisions().map_err(StoreError::from)?;
+        let mut taken = Vec::new();
+        let mut last_us = i64::MIN;
+        let mut follower = None;
+        if let Some(root) = &config.registry {
+            let registry = Registry::at(root);
+            let history = registry.history(&config.trusted_keys)?;
+            check_followed(&followed, history.decisions(), store)?;
+            let committed_us = store.committed_us().map_err(StoreError::from)?;
+            for (at, decision) in history.decisions().iter().enumerate() {
+                let from_us = match followed.get(at) {
+                    Some(followed) => followed.from_us,
+                    None => decision.statement.effective_us.max(committed_us).max(last_us),
+                };
+                last_us = from_us;
+                let prepared = opened.prepare(&registry, &history.until(at + 1), decision)?;
+                (prepared.apply)(&mut opened.deployments, from_us);
+                if at >= followed.len() {
+                    taken.push(prepared.taken(from_us));
+                }
+            }
+            follower = Some(Follower {
+                registry,
+                trusted: config.trusted_keys.clone(),
+                notes: history.decisions().iter().map(|own| own.note.clone()).collect(),
+                opened: opened.clone(),
+                sender,
+                refused: metrics.counter(&names::FOG_MODEL_DECISIONS_REFUSED),
+                last_refusal: String::new(),
+            });
+        } else if !followed.is_empty() {
+            tracing::warn!(
+                followed = followed.len(),
+                "decisions about models were followed before and are not any more: no registry is configured"
+            );
         }
-        let Some(root) = &config.registry else {
-            return Ok(Self { deployments, statements: Vec::new(), expected });
+        let Opened { deployments, expected } = opened;
+        let deployments = SharedDeployments::new(deployments);
+        let decided = Decided {
+            receiver,
+            deployments: deployments.clone(),
+            taken,
+            last_us,
+            followed: metrics.counter(&names::FOG_MODEL_DECISIONS),
         };
-        let registry = Registry::at(root);
-        let history = registry.history(&config.trusted_keys)?;
-        let decided: Vec<&str> = history
-            .decisions()
-            .iter()
-            .map(|decision| decision.statement.model.id.as_str())
-            .collect();
-        if let Some(other) = decided.iter().find(|id| !deployments.contains_key(**id)) {
-            return Err(ModelsError::NoPipeline((*other).to_owned()));
+        Ok(Self { deployments, expected, decided, follower })
+    }
+}
+
+/// What this node has followed must still stand in the registry.
+fn check_followed(
+    followed: &[Followed],
+    decisions: &[Decision],
+    store: &Store,
+) -> Result<(), ModelsError> {
+    for (at, own) in followed.iter().enumerate() {
+        let record = store.log().record(own.leaf)?;
+        let same = decisions.get(at).is_some_and(|decision| decision.note == record.body);
+        if own.number != at as u64 + 1 || !same {
+            return Err(ModelsError::Rewritten(at as u64 + 1));
         }
-        let built_in = BeatModel::builtin()?;
-        // A model is named by several decisions; it is read once.
-        let mut opened = BTreeMap::from([(built_in.reference().sha256.clone(), built_in.clone())]);
-        let mut open = |reference: &ModelRef| -> Result<BeatModel, ModelsError> {
-            if let Some(model) = opened.get(&reference.sha256) {
-                return Ok(model.clone());
-            }
-            // Checks the hash before the model is used.
-            let model = BeatModel::from_package(registry.package(reference)?)?;
-            expected.insert(reference.sha256.clone(), predicted(&model));
-            opened.insert(reference.sha256.clone(), model.clone());
-            Ok(model)
+    }
+    Ok(())
+}
+
+/// How the predictions of built-in models were distributed.
+fn built_in() -> Result<BTreeMap<String, Classes>, LoadError> {
+    let mut all = BTreeMap::new();
+    for builtin in BUILTIN {
+        let package = builtin.package()?;
+        let reference = package.reference();
+        let classes = match reference.id.as_str() {
+            BeatModel::ID => expected::<BeatModel>(package.manifest()),
+            RhythmModel::ID => expected::<RhythmModel>(package.manifest()),
+            FaultModel::ID => expected::<FaultModel>(package.manifest()),
+            ConditionModel::ID => expected::<ConditionModel>(package.manifest()),
+            _ => Classes::new(),
         };
-        for (id, deployment) in &mut deployments {
-            for (from_us, now) in history.timeline(id) {
-                let live = now.live.as_ref().map_or_else(|| Ok(built_in.clone()), &mut open)?;
-                let shadow = now.shadow.as_ref().map(&mut open).transpose()?;
-                *deployment = deployment.clone().then(from_us, live, shadow);
-            }
+        if !classes.is_empty() {
+            all.insert(reference.sha256.clone(), classes);
         }
-        let statements = history.decisions().iter().map(|decision| decision.note.clone()).collect();
-        Ok(Self { deployments, statements, expected })
+    }
+    Ok(all)
+}
+
+/// Adds what was decided to the models, from an event time on.
+type Apply = Arc<dyn Fn(&mut Deployments, i64) + Send + Sync>;
+
+/// A decision that was checked, with its models in memory.
+pub(crate) struct Prepared {
+    decision: Decision,
+    apply: Apply,
+    /// Of the models that are named.
+    expected: BTreeMap<String, Classes>,
+}
+
+/// A decision that is in force and is to be committed.
+pub(crate) struct Taken {
+    pub(crate) number: u64,
+    pub(crate) from_us: i64,
+    pub(crate) note: Vec<u8>,
+    pub(crate) expected: BTreeMap<String, Classes>,
+}
+
+impl Prepared {
+    fn taken(self, from_us: i64) -> Taken {
+        let Self { decision, expected, .. } = self;
+        Taken { number: decision.statement.number, from_us, note: decision.note, expected }
     }
 }
 
-/// How often each class was predicted when the model was measured.
-fn predicted(model: &BeatModel) -> Vec<u64> {
-    let confusion = model.manifest().metrics.confusion.as_deref().unwrap_or_default();
-    let classes = confusion.first().map_or(0, Vec::len);
-    (0..classes).map(|class| confusion.iter().filter_map(|row| row.get(class)).sum()).collect()
+/// The commit thread's half.
+pub(crate) struct Decided {
+    receiver: Receiver<Prepared>,
+    deployments: SharedDeployments,
+    /// In force since the start, not yet committed.
+    taken: Vec<Taken>,
+    last_us: i64,
+    followed: Counter<u64>,
 }
 
-/// Follows what models say: how much, how far a shadow agrees, and whether they still see what they were measured on.
-pub(crate) struct Monitor {
-    expected: BTreeMap<String, Vec<u64>>,
-    seen: BTreeMap<(String, EdgeId), [u64; 5]>,
-    scores: Counter<u64>,
-    agreed: Counter<u64>,
-    stability: Gauge<f64>,
-}
-
-impl Monitor {
-    pub(crate) fn new(expected: BTreeMap<String, Vec<u64>>, metrics: &Metrics) -> Self {
-        Self {
-            expected,
-            seen: BTreeMap::new(),
-            scores: metrics.counter(&names::FOG_MODEL_SCORES),
-            agreed: metrics.counter(&names::FOG_MODEL_AGREED),
-            stability: metrics.gauge(&names::FOG_MODEL_STABILITY),
-        }
+impl Decided {
+    /// The models as they are.
+    pub(crate) fn deployments(&self) -> &SharedDeployments {
+        &self.deployments
     }
 
-    /// Counts what was said in an epoch.
-    pub(crate) fn note(&mut self, scored: &[Scored]) {
-        for scored in scored {
-            let role = if scored.agreed.is_some() { "shadow" } else { "live" };
-            let labels = [
-                KeyValue::new(names::label::MODEL, short(&scored.model)),
-                KeyValue::new(names::label::EDGE, scored.edge.as_str().to_owned()),
-                KeyValue::new(names::label::ROLE, role),
-            ];
-            for (class, count) in haar_inference::BeatClass::ALL.iter().zip(scored.classes) {
-                let class = KeyValue::new(names::label::CLASS, class.letter().to_string());
-                let labels: Vec<KeyValue> = labels.iter().cloned().chain([class]).collect();
-                self.scores.add(count, &labels);
-            }
-            if let Some(agreed) = scored.agreed {
-                self.agreed.add(agreed, &labels[..2]);
-            }
-            if let Some(index) = self.follow(scored) {
-                self.stability.record(index, &labels[..2]);
-            }
+    /// Takes up what waits: from here on it is in force for windows that end at `now` or later.
+    pub(crate) fn take(&mut self, now: Timestamp) -> Vec<Taken> {
+        let mut taken = std::mem::take(&mut self.taken);
+        for prepared in self.receiver.try_iter().take(QUEUED_DECISIONS) {
+            let statement = &prepared.decision.statement;
+            let from_us = statement.effective_us.max(now.micros()).max(self.last_us);
+            self.last_us = from_us;
+            let mut deployments = Deployments::clone(&self.deployments.now());
+            (prepared.apply)(&mut deployments, from_us);
+            self.deployments.put(deployments);
+            let action = KeyValue::new(names::label::ACTION, statement.action.as_str());
+            self.followed.add(1, &[action]);
+            tracing::info!(
+                number = statement.number,
+                action = %statement.action,
+                model = statement.model.id,
+                sha256 = statement.model.sha256,
+                from = %Timestamp::from_micros(from_us),
+                "a decision about a model is in force"
+            );
+            taken.push(prepared.taken(from_us));
         }
-    }
-
-    /// The index of stability of a model at an edge, once there are enough scores.
-    fn follow(&mut self, scored: &Scored) -> Option<f64> {
-        let key = (scored.model.sha256.clone(), scored.edge.clone());
-        if self.seen.len() >= MAX_EDGES && !self.seen.contains_key(&key) {
-            return None;
-        }
-        let seen = self.seen.entry(key).or_default();
-        for (seen, more) in seen.iter_mut().zip(scored.classes) {
-            *seen += more;
-        }
-        if seen.iter().sum::<u64>() > STABILITY_SCORES_MAX {
-            seen.iter_mut().for_each(|seen| *seen /= 2);
-        }
-        let enough = seen.iter().sum::<u64>() >= STABILITY_SCORES_MIN;
-        let expected = self.expected.get(&scored.model.sha256).filter(|_| enough)?;
-        population_stability(expected, seen)
+        taken
     }
 }
 
-/// Id and the beginning of the hash: enough to tell models apart, short enough for a label.
-fn short(model: &ModelRef) -> String {
-    format!("{}@{}", model.id, model.sha256.get(..12).unwrap_or(&model.sha256))
+/// Looks for new decisions while the node runs.
+pub(crate) struct Follower {
+    registry: Registry,
+    trusted: Vec<String>,
+    /// Of all decisions that were handed to the commit thread, in order.
+    notes: Vec<Vec<u8>>,
+    opened: Opened,
+    sender: SyncSender<Prepared>,
+    refused: Counter<u64>,
+    /// What was said last, so that it is not said every two seconds.
+    last_refusal: String,
+}
+
+impl Follower {
+    /// Looks until it is told to stop, or the commit thread has ended.
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+            // Models are read from disk and checked.
+            let looked = tokio::task::spawn_blocking(move || {
+                let goes_on = self.look();
+                (self, goes_on)
+            });
+            match looked.await {
+                Ok((back, true)) => self = back,
+                Ok((_, false)) => return,
+                Err(error) => {
+                    tracing::error!(%error, "decisions about models are not followed any more; restart the node");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Hands over what is new. `false`: nobody takes it any more.
+    fn look(&mut self) -> bool {
+        match self.hand_over() {
+            Ok(goes_on) => {
+                self.last_refusal.clear();
+                goes_on
+            }
+            Err(error) => {
+                self.refused.add(1, &[]);
+                let refusal = error.to_string();
+                if refusal != self.last_refusal {
+                    tracing::error!(
+                        error = refusal,
+                        "a decision about models is not followed; the models that ran go on"
+                    );
+                    self.last_refusal = refusal;
+                }
+                true
+            }
+        }
+    }
+
+    fn hand_over(&mut self) -> Result<bool, ModelsError> {
+        if self.registry.newest_statement()? == self.notes.len() as u64 {
+            return Ok(true);
+        }
+        let history = self.registry.history(&self.trusted)?;
+        for (at, note) in self.notes.iter().enumerate() {
+            if history.decisions().get(at).is_none_or(|decision| decision.note != *note) {
+                return Err(ModelsError::Rewritten(at as u64 + 1));
+            }
+        }
+        for (at, decision) in history.decisions().iter().enumerate().skip(self.notes.len()) {
+            let until = history.until(at + 1);
+            let prepared = self.opened.prepare(&self.registry, &until, decision)?;
+            let apply = Arc::clone(&prepared.apply);
+            match self.sender.try_send(prepared) {
+                Ok(()) => {}
+                Err(TrySendError::Full(_)) => return Ok(true),
+                Err(TrySendError::Disconnected(_)) => return Ok(false),
+            }
+            // Only for its models: they are found here when they are named again.
+            apply(&mut self.opened.deployments, i64::MAX);
+            self.notes.push(decision.note.clone());
+        }
+        Ok(true)
+    }
+}
+
+/// Models that are in memory.
+#[derive(Clone)]
+struct Opened {
+    deployments: Deployments,
+    expected: BTreeMap<String, Classes>,
+}
+
+impl Opened {
+    /// Loads what the decision is about; `until` are all decisions up to and with it.
+    fn prepare(
+        &mut self,
+        registry: &Registry,
+        until: &registry::History,
+        decision: &Decision,
+    ) -> Result<Prepared, ModelsError> {
+        let id = decision.statement.model.id.as_str();
+        let now = until.now(id);
+        let apply = match id {
+            BeatModel::ID => self.step::<BeatModel>(registry, &now)?,
+            RhythmModel::ID => self.step::<RhythmModel>(registry, &now)?,
+            FaultModel::ID => self.step::<FaultModel>(registry, &now)?,
+            ConditionModel::ID => self.step::<ConditionModel>(registry, &now)?,
+            SepsisModel::ID => self.step::<SepsisModel>(registry, &now)?,
+            Normals::ID => self.step::<Normals>(registry, &now)?,
+            other => return Err(ModelsError::Kind(other.to_owned())),
+        };
+        let named = now.live.iter().chain(&now.shadow);
+        let expected = named.filter_map(|own| self.expected.get_key_value(&own.sha256));
+        let expected = expected.map(|(hash, classes)| (hash.clone(), classes.clone())).collect();
+        Ok(Prepared { decision: decision.clone(), apply, expected })
+    }
+
+    fn step<M: Deployed>(
+        &mut self,
+        registry: &Registry,
+        now: &registry::Deployment,
+    ) -> Result<Apply, ModelsError> {
+        let live = match &now.live {
+            // The first of all is the one that is built in.
+            None => Arc::clone(&M::timeline(&mut self.deployments).step(0).live),
+            Some(reference) => self.open::<M>(registry, reference)?,
+        };
+        let shadow = match &now.shadow {
+            None => None,
+            Some(reference) => Some(self.open::<M>(registry, reference)?),
+        };
+        Ok(Arc::new(move |deployments, from_us| {
+            M::timeline(deployments).then(from_us, Arc::clone(&live), shadow.clone());
+        }))
+    }
+
+    /// The model of this name, read if it was not before.
+    fn open<M: Deployed>(
+        &mut self,
+        registry: &Registry,
+        reference: &ModelRef,
+    ) -> Result<Arc<M>, ModelsError> {
+        let timeline: &Timeline<M> = M::timeline(&mut self.deployments);
+        if let Some(model) = timeline.models().find(|own| own.name() == reference) {
+            return Ok(Arc::clone(model));
+        }
+        // Checks the hash before the model is used.
+        let package = registry.package(reference)?;
+        let classes = expected::<M>(package.manifest());
+        let model = M::of(package)?;
+        if !classes.is_empty() {
+            self.expected.insert(reference.sha256.clone(), classes);
+        }
+        Ok(Arc::new(model))
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn without_a_registry_the_built_in_model_is_live() {
-        let pipelines = haar_catalog::builtin();
-        let models = Models::open(&ModelsConfig::default(), &pipelines).unwrap();
-        assert!(models.statements.is_empty());
-        let (_, step) = models.deployments["ecg-beats"].at(0);
-        assert!(step.shadow.is_none());
-        let expected = &models.expected[&step.live.reference().sha256];
-        assert!(expected.len() == 5 && expected.iter().sum::<u64>() > 1_000, "{expected:?}");
-    }
-
-    #[test]
-    fn a_model_that_sees_something_else_is_found() {
-        let pipelines = haar_catalog::builtin();
-        let models = Models::open(&ModelsConfig::default(), &pipelines).unwrap();
-        let reference = models.deployments["ecg-beats"].at(0).1.live.reference().clone();
-        let mut monitor = Monitor::new(models.expected.clone(), &Metrics::new("haar-fog").unwrap());
-        let edge: EdgeId = "edge-1".parse().unwrap();
-        let mut scored = Scored::new(&reference, &edge, false);
-        scored.classes = [100, 0, 0, 0, 0];
-        assert_eq!(monitor.follow(&scored), None, "too few to say");
-        let usual: Vec<u64> = models.expected[&reference.sha256].clone();
-        scored.classes = usual.try_into().unwrap();
-        let stable = monitor.follow(&scored).unwrap();
-        assert!(stable < 0.1, "{stable}");
-        scored.classes = [0, 0, 60_000, 0, 0];
-        let shifted = monitor.follow(&scored).unwrap();
-        assert!(shifted > 0.25, "{shifted}");
-    }
-}
+mod tests;

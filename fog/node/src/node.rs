@@ -21,7 +21,6 @@ use haar_dataflow::runtime::{self, WorkerEpoch};
 use haar_ledger::{Identity, IdentityError};
 use haar_link::{BindError, LinkServer, ServeError, ServerTls};
 use haar_telemetry::{Admin, AdminError, Metrics, Readiness};
-use sha2::{Digest, Sha256};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -70,7 +69,7 @@ pub enum StartError {
     /// What was kept of alarms.
     #[error(transparent)]
     Alarms(#[from] haar_alarms::RestoreError),
-    /// The site log, when it was looked at for decisions about models.
+    /// The site log cannot be read.
     #[error(transparent)]
     Log(#[from] haar_ledger::ReadError),
     /// The log's key.
@@ -130,6 +129,7 @@ struct Parts {
     couriers: tokio::task::JoinHandle<()>,
     envoy: Option<tokio::task::JoinHandle<()>>,
     access: Option<tokio::task::JoinHandle<()>>,
+    follower: Option<tokio::task::JoinHandle<()>>,
     ingest: JoinHandle<()>,
     committer: JoinHandle<Result<(), CommitterError>>,
     dataflow: JoinHandle<Result<(), String>>,
@@ -160,7 +160,6 @@ pub async fn start(
 ) -> Result<Running, StartError> {
     let config = config.checked()?;
     let pipelines = pipelines(&config.dataflow.pipelines)?;
-    let models = Models::open(&config.models, &pipelines)?;
     let policy = policy(config.alarms.policy.as_deref())?;
     let roster = Roster::new(&config.notify, &policy.contacts())?;
     let tls = ServerTls {
@@ -176,9 +175,11 @@ pub async fn start(
     let link = LinkServer::bind(config.link.listen, tls).await?;
     let admin = Admin::bind(config.admin.listen).await?;
     let (link_addr, admin_addr) = (link.local_addr(), admin.local_addr());
+    let Models { deployments, expected, decided, follower } =
+        Models::open(&config.models, &store, &metrics)?;
     let (registrar, charts) = Registrar::restore(&store, config.parameters.trusted_keys.clone())?;
     let runtime =
-        runtime::start(&pipelines, &models.deployments, registrar.ward(), config.dataflow.workers)?;
+        runtime::start(&pipelines, &deployments, registrar.ward(), config.dataflow.workers)?;
 
     let tally = Arc::new(Tally::new());
     let (inbound, inbound_receiver) = tokio::sync::mpsc::channel(QUEUED_INBOUND);
@@ -216,22 +217,19 @@ pub async fn start(
     let (warden, desk) = Warden::new(alarms, &metrics);
     let outbox = Outbox::new(Arc::clone(&store));
     let couriers = Couriers::new(&config.notify, &outbox, &roster, &desk, &metrics)?;
-    let statements = unrecorded(&store, models.statements)?;
     let work = Work {
         store: Arc::clone(&store),
         gate: Arc::clone(&gate),
         tally: Arc::clone(&tally),
         workers: config.dataflow.workers,
         pipelines: pipelines.iter().map(|pipeline| pipeline.reference().id.clone()).collect(),
-        monitor: Monitor::new(models.expected, &metrics),
+        monitor: Monitor::new(expected, &metrics),
         warden,
         roster,
         registrar,
-        courses: Courses::restore(store.courses().map_err(StoreError::from)?)
-            .map_err(ModelsError::from)?,
-        charts: Charts::restore(store.charts().map_err(StoreError::from)?)
-            .map_err(ModelsError::from)?,
-        statements,
+        courses: Courses::restore(store.courses().map_err(StoreError::from)?),
+        charts: Charts::restore(store.charts().map_err(StoreError::from)?),
+        decided,
     };
     let committer = Committer::new(work, &metrics);
     let readiness = Readiness::new();
@@ -259,6 +257,7 @@ pub async fn start(
             admin: tokio::spawn(admin.serve(router, drained.clone())),
             couriers: tokio::spawn(couriers.run(drained.clone())),
             envoy: envoy.map(|envoy| tokio::spawn(envoy.run(drained.clone()))),
+            follower: follower.map(|own| tokio::spawn(own.run(drained.clone()))),
             access: access.map(|access| tokio::spawn(access.run(drained.clone()))),
             last_batch,
             drained,
@@ -313,6 +312,9 @@ impl Running {
             Some(access) => access.await,
             None => Ok(()),
         };
+        if let Some(follower) = parts.follower {
+            follower.await.map_err(|_| RunError::Panic("the follower of the model registry"))?;
+        }
         let (ingest, committer, dataflow) = ended.map_err(|_| RunError::Panic("the node"))?;
         // The committer's error comes first: it says why the others ended.
         committer.map_err(|_| RunError::Panic("the committer"))??;
@@ -341,18 +343,6 @@ fn commit_thread(
         let _stop = shutdown.drop_guard();
         committer.run(&ends, &results)
     })
-}
-
-/// The decisions that are not leaves of the log yet.
-fn unrecorded(store: &Store, statements: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>, StartError> {
-    let mut left = Vec::new();
-    for note in statements {
-        let name: [u8; 32] = Sha256::digest(&note).into();
-        if store.log().find(&name)?.is_empty() {
-            left.push(note);
-        }
-    }
-    Ok(left)
 }
 
 /// What edges keep until the consortium log has it.

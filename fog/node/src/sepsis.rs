@@ -15,7 +15,7 @@
 
 use crate::facts::{ChangedRow, Facts};
 use haar_dataflow::conclude::Concluded;
-use haar_inference::LoadError;
+use haar_dataflow::deployment::{Said, Step, Timeline, WARNING};
 use haar_inference::sepsis::{Chart, HORIZON_H, SepsisModel, SepsisRisk};
 use haar_schema::{
     Attribution, Evidence, Feature, FlaggedEvent, Priority, Scale, Score, Subject, Timestamp,
@@ -31,7 +31,6 @@ const RULE: &str = "sepsis.probability >= sepsis.threshold";
 
 /// All charts.
 pub(crate) struct Charts {
-    model: SepsisModel,
     inputs: Vec<&'static str>,
     states: Facts<State>,
 }
@@ -47,21 +46,23 @@ struct State {
 
 impl Charts {
     /// As they were. Rows that this version does not understand are dropped, and said: those patients begin anew.
-    pub(crate) fn restore(
-        rows: impl IntoIterator<Item = (Subject, Vec<u8>)>,
-    ) -> Result<Self, LoadError> {
+    pub(crate) fn restore(rows: impl IntoIterator<Item = (Subject, Vec<u8>)>) -> Self {
         let heard = |state: &State| Some(state.chart.open_since());
         let (states, dropped) = Facts::restore(rows, MAX_CHARTS, heard);
         if dropped > 0 {
             tracing::warn!(dropped, "charts of patients are not understood; they begin anew");
         }
-        let model = SepsisModel::builtin()?;
         let inputs = Chart::signals().map(haar_schema::SignalId::name).collect();
-        Ok(Self { model, inputs, states })
+        Self { inputs, states }
     }
 
     /// Charts a window that is to be committed; if it opens an hour, adds the score of those before it, and the flag.
-    pub(crate) fn judge(&mut self, window: &mut Concluded) {
+    pub(crate) fn judge(
+        &mut self,
+        window: &mut Concluded,
+        models: &Timeline<SepsisModel>,
+        said: &mut Said,
+    ) {
         let subject = window.digest.key.subject;
         let values = self.values(window);
         let own = |state: &State| state.pipeline == window.digest.key.pipeline;
@@ -89,7 +90,10 @@ impl Charts {
             self.states.changed(subject);
         }
         match row {
-            Some(row) => self.score(window, &row),
+            Some(row) => {
+                let (_, step) = models.at(window.digest.key.end_us.micros());
+                self.score(window, &row, step, said);
+            }
             None => self.say_nothing(window),
         }
     }
@@ -122,9 +126,21 @@ impl Charts {
         }
     }
 
-    fn score(&mut self, window: &mut Concluded, row: &[f32]) {
-        let members = self.model.all_members();
-        let Some(risk) = self.model.risk(row, members) else { return };
+    fn score(
+        &mut self,
+        window: &mut Concluded,
+        row: &[f32],
+        models: &Step<SepsisModel>,
+        said: &mut Said,
+    ) {
+        let Step { live: model, shadow, .. } = models;
+        let Some(risk) = model.risk(row, model.all_members()) else { return };
+        let (edge, word) = (&window.digest.key.edge, WARNING[usize::from(risk.warning)]);
+        said.live(model.reference(), edge, word);
+        let beside = shadow.as_ref().and_then(|own| Some((own, own.risk(row, own.all_members())?)));
+        if let Some((shadow, own)) = beside {
+            said.shadow(shadow.reference(), edge, WARNING[usize::from(own.warning)], word);
+        }
         let features = &mut window.digest.features;
         features.insert("sepsis.probability".to_owned(), Feature::value(risk.probability));
         if let Some(uncertainty) = risk.uncertainty {
@@ -136,51 +152,51 @@ impl Charts {
         let Some(state) = self.states.get_mut(&window.digest.key.subject) else { return };
         state.was_raised = true;
         let hours = state.chart.hours();
-        self.raise(window, row, &risk, hours);
+        raise(window, row, &risk, hours, model);
     }
+}
 
-    fn raise(&self, window: &mut Concluded, row: &[f32], risk: &SepsisRisk, hours: u32) {
-        let evidence = [
-            ("sepsis.hours", Some(f64::from(hours))),
-            ("sepsis.probability", Some(risk.probability)),
-            ("sepsis.threshold", Some(self.model.threshold())),
-            ("sepsis.uncertainty", risk.uncertainty),
-        ];
-        let evidence = evidence.into_iter().filter_map(|(feature, value)| {
-            Some(Evidence { feature: feature.to_owned(), value: Feature::value(value?) })
-        });
-        let digest = &mut window.digest;
-        digest.flags.push(FLAG.to_owned());
-        window.flagged.push(FlaggedEvent {
-            window: digest.id,
-            revision: digest.revision,
-            key: digest.key.clone(),
-            flag: FLAG.to_owned(),
-            priority: Priority::Medium,
-            text: format!("Sepsis within {HORIZON_H} h is likely enough to be looked for."),
-            rule: RULE.to_owned(),
-            evidence: evidence.collect(),
-            model: Some(self.model.reference().clone()),
-            condition: None,
-            scores: self.explained(row, risk).into_iter().collect(),
-            strip: None,
-        });
-    }
+fn raise(window: &mut Concluded, row: &[f32], risk: &SepsisRisk, hours: u32, model: &SepsisModel) {
+    let evidence = [
+        ("sepsis.hours", Some(f64::from(hours))),
+        ("sepsis.probability", Some(risk.probability)),
+        ("sepsis.threshold", Some(model.threshold())),
+        ("sepsis.uncertainty", risk.uncertainty),
+    ];
+    let evidence = evidence.into_iter().filter_map(|(feature, value)| {
+        Some(Evidence { feature: feature.to_owned(), value: Feature::value(value?) })
+    });
+    let digest = &mut window.digest;
+    digest.flags.push(FLAG.to_owned());
+    window.flagged.push(FlaggedEvent {
+        window: digest.id,
+        revision: digest.revision,
+        key: digest.key.clone(),
+        flag: FLAG.to_owned(),
+        priority: Priority::Medium,
+        text: format!("Sepsis within {HORIZON_H} h is likely enough to be looked for."),
+        rule: RULE.to_owned(),
+        evidence: evidence.collect(),
+        model: Some(model.reference().clone()),
+        condition: None,
+        scores: explained(row, risk, model).into_iter().collect(),
+        strip: None,
+    });
+}
 
-    fn explained(&self, row: &[f32], risk: &SepsisRisk) -> Option<Score> {
-        let shares = self.model.explain(row, self.model.all_members())?;
-        let inputs = shares.inputs.into_iter().map(|(input, share)| (input.to_owned(), share));
-        Some(Score {
-            name: FLAG.to_owned(),
-            value: haar_schema::quantise(risk.probability),
-            uncertainty: risk.uncertainty.map(haar_schema::quantise),
-            horizon_h: Some(HORIZON_H),
-            model: self.model.reference().clone(),
-            features_sha256: features_digest(row.iter().map(|value| f64::from(*value))),
-            attribution: Attribution::new(Scale::LogOdds, shares.neutral, shares.log_odds, inputs),
-            over_time: None,
-        })
-    }
+fn explained(row: &[f32], risk: &SepsisRisk, model: &SepsisModel) -> Option<Score> {
+    let shares = model.explain(row, model.all_members())?;
+    let inputs = shares.inputs.into_iter().map(|(input, share)| (input.to_owned(), share));
+    Some(Score {
+        name: FLAG.to_owned(),
+        value: haar_schema::quantise(risk.probability),
+        uncertainty: risk.uncertainty.map(haar_schema::quantise),
+        horizon_h: Some(HORIZON_H),
+        model: model.reference().clone(),
+        features_sha256: features_digest(row.iter().map(|value| f64::from(*value))),
+        attribution: Attribution::new(Scale::LogOdds, shares.neutral, shares.log_odds, inputs),
+        over_time: None,
+    })
 }
 
 #[cfg(test)]

@@ -2,12 +2,13 @@
 //!
 //! # Format
 //! One redb file, [`DATABASE_FILE`]. Beside the tables of `haar-ledger`:
-//! - `fog.meta`: `format` → u64 1.
+//! - `fog.meta`: `format` → u64 1; `committed_us` → by the fog's clock, when the last epoch was committed.
 //! - `fog.positions`: edge id → incarnation \[16\] | durable through u64 | keep from u64, little-endian.
 //! - `fog.alarms`: subject \[16\] or nothing → the row of `haar-alarms`.
 //! - `fog.windows`: window id \[32\] → revision u32, little-endian | SHA-256 of the inputs \[32\].
 //! - `fog.courses`: subject \[16\] → the row of [`crate::courses`].
 //! - `fog.sepsis`: subject \[16\] → the row of [`crate::sepsis`].
+//! - `fog.decisions`: number of a model statement → (event time from which it holds i64, leaf u64 with the signed note).
 //! - `fog.parameters`: (subject \[16\], version u32) → leaf u64 with the signed note.
 //! - `fog.consortium`: see [`crate::consortium`].
 //! - `fog.statements`: see [`crate::access`].
@@ -22,6 +23,7 @@
 use crate::access;
 use crate::consortium;
 use crate::facts;
+use crate::models::Followed;
 use crate::notify::outbox::{self, Key};
 use haar_alarms::ChangedRow;
 use haar_ledger::{
@@ -44,6 +46,7 @@ const POSITIONS: TableDefinition<&str, [u8; 32]> = TableDefinition::new("fog.pos
 const WINDOWS: TableDefinition<[u8; 32], [u8; 36]> = TableDefinition::new("fog.windows");
 const ALARMS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("fog.alarms");
 const PARAMETERS: TableDefinition<([u8; 16], u32), u64> = TableDefinition::new("fog.parameters");
+const DECISIONS: TableDefinition<u64, (i64, u64)> = TableDefinition::new("fog.decisions");
 const COURSES: Rows = TableDefinition::new("fog.courses");
 const CHARTS: Rows = TableDefinition::new("fog.sepsis");
 const FORMAT: u64 = 1;
@@ -144,6 +147,8 @@ pub(crate) struct Epoch {
     pub(crate) charts: Vec<facts::ChangedRow>,
     /// Parameters of patients: subject, version, and the record with the note.
     pub(crate) parameters: Vec<(Subject, u32, u64)>,
+    /// Decisions about models: number, event time from which each holds, and the record with the note.
+    pub(crate) decisions: Vec<(u64, i64, u64)>,
     /// Who is to be told of which record.
     pub(crate) notices: Vec<Notice>,
     /// When, by the fog's clock.
@@ -210,6 +215,7 @@ impl Store {
             tx.open_table(WINDOWS).map_err(redb::Error::from)?;
             tx.open_table(ALARMS).map_err(redb::Error::from)?;
             tx.open_table(PARAMETERS).map_err(redb::Error::from)?;
+            tx.open_table(DECISIONS).map_err(redb::Error::from)?;
             tx.open_table(COURSES).map_err(redb::Error::from)?;
             tx.open_table(CHARTS).map_err(redb::Error::from)?;
         }
@@ -302,6 +308,24 @@ impl Store {
         leaves.collect::<Result<_, _>>().map_err(Into::into)
     }
 
+    /// The decisions about models that were followed, in order.
+    pub(crate) fn decisions(&self) -> Result<Vec<Followed>, redb::Error> {
+        let table = self.db.begin_read()?.open_table(DECISIONS)?;
+        let rows = table.iter()?.map(|row| {
+            let (number, value) = row?;
+            let (from_us, leaf) = value.value();
+            Ok(Followed { number: number.value(), from_us, leaf })
+        });
+        rows.collect()
+    }
+
+    /// When the last epoch was committed, microseconds by the fog's clock; the beginning of time if none was.
+    pub(crate) fn committed_us(&self) -> Result<i64, redb::Error> {
+        let table = self.db.begin_read()?.open_table(META)?;
+        let at = table.get("committed_us")?.map(|at| at.value());
+        Ok(at.map_or(i64::MIN, |at| i64::try_from(at).unwrap_or(i64::MAX)))
+    }
+
     /// Writes records that come from outside the dataflow, and how far their source was read.
     pub(crate) fn note(
         &self,
@@ -366,6 +390,14 @@ impl Store {
                     .map_err(redb::Error::from)?;
                 }
             }
+            let mut decisions = tx.open_table(DECISIONS).map_err(redb::Error::from)?;
+            for (number, from_us, record) in &epoch.decisions {
+                let row = (*from_us, appended.first_index + record);
+                decisions.insert(number, row).map_err(redb::Error::from)?;
+            }
+            let mut meta = tx.open_table(META).map_err(redb::Error::from)?;
+            let at = u64::try_from(epoch.at.micros()).unwrap_or(0);
+            meta.insert("committed_us", at).map_err(redb::Error::from)?;
             let mut parameters = tx.open_table(PARAMETERS).map_err(redb::Error::from)?;
             for (subject, version, record) in &epoch.parameters {
                 let leaf = appended.first_index + record;
@@ -404,11 +436,13 @@ impl Store {
                 table.remove(window)?;
             }
             let (mut alarms, mut courses) = (tx.open_table(ALARMS)?, tx.open_table(COURSES)?);
+            let mut charts = tx.open_table(CHARTS)?;
             let mut parameters = tx.open_table(PARAMETERS)?;
             for subject in subjects {
                 let subject = subject.to_bytes();
                 alarms.remove(subject.as_slice())?;
                 courses.remove(subject)?;
+                charts.remove(subject)?;
                 parameters.retain_in((subject, 0)..=(subject, u32::MAX), |_, _| false)?;
             }
             Ok(())
@@ -510,6 +544,7 @@ mod tests {
             windows: windows.map(|id| (id, known)).into(),
             alarms: subjects.map(|subject| (subject.to_bytes().to_vec(), Some(vec![1]))).into(),
             courses: subjects.map(|subject| (subject, Some(vec![1]))).into(),
+            charts: subjects.map(|subject| (subject, Some(vec![1]))).into(),
             parameters: vec![(subjects[0], 1, 0), (subjects[1], 1, 1)],
             ..Epoch::default()
         };
@@ -521,6 +556,7 @@ mod tests {
         assert_eq!(store.known(&windows).unwrap(), [None, Some(known)]);
         assert_eq!(store.alarms().unwrap(), [(vec![2; 16], vec![1])]);
         assert_eq!(store.courses().unwrap(), [(subjects[1], vec![1])]);
+        assert_eq!(store.charts().unwrap(), [(subjects[1], vec![1])]);
         assert_eq!(store.parameters().unwrap(), [1]);
         assert!(store.erase(&subjects[..1]).is_err(), "there is nothing left to erase");
     }

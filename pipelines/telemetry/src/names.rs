@@ -44,6 +44,8 @@ pub mod label {
     pub const MODEL: &str = "model";
     /// What a model is doing: `live` or `shadow`.
     pub const ROLE: &str = "role";
+    /// What was decided about a model: `shadow`, `promote`, `rollback`, `withdraw`.
+    pub const ACTION: &str = "action";
     /// A class that a model predicted.
     pub const CLASS: &str = "class";
     /// Where an alarm stands, such as `active` or `acknowledged`.
@@ -144,8 +146,10 @@ metrics! {
     FOG_NOTICE_SECONDS Histogram "haar_fog_notice_seconds" "s" [TARGET, CHANNEL] LATENCY_S, "Time of one attempt.";
     FOG_NOTICES_WAITING Gauge "haar_fog_notices_waiting" "1" [TARGET] &[], "Notifications that wait in the outbox.";
     FOG_NOTICES_DEAD Counter "haar_fog_notices_dead_total" "1" [TARGET, REASON] &[], "Notifications that were given up.";
-    FOG_MODEL_SCORES Counter "haar_fog_model_scores_total" "1" [MODEL, EDGE, ROLE, CLASS] &[], "Beats scored, by the class that was predicted.";
-    FOG_MODEL_AGREED Counter "haar_fog_model_agreed_total" "1" [MODEL, EDGE] &[], "Beats that a model in shadow put into the same class as the live one.";
+    FOG_MODEL_SCORES Counter "haar_fog_model_scores_total" "1" [MODEL, EDGE, ROLE, CLASS] &[], "What models said (of a beat, a window, a series, an hour), by class.";
+    FOG_MODEL_AGREED Counter "haar_fog_model_agreed_total" "1" [MODEL, EDGE] &[], "How often a model in shadow said the same as the live one.";
+    FOG_MODEL_DECISIONS Counter "haar_fog_model_decisions_total" "1" [ACTION] &[], "Decisions about models that were taken up while the node ran.";
+    FOG_MODEL_DECISIONS_REFUSED Counter "haar_fog_model_decisions_refused_total" "1" [] &[], "Looks at the registry that ended at a decision or model that does not hold; above zero and rising: see the log.";
     FOG_MODEL_STABILITY Gauge "haar_fog_model_stability_index" "1" [MODEL, EDGE] &[], "Population stability index of the predicted classes against the model's own evaluation; above 0.25 they have shifted.";
     FOG_CONSORTIUM_BEHIND Gauge "haar_fog_consortium_behind_leaves" "1" [] &[], "Leaves of the site log that are not known to be witnessed.";
     FOG_CONSORTIUM_ENTRIES Counter "haar_fog_consortium_entries_total" "1" [KIND] &[], "Entries that the consortium log took from this site.";

@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 
 use haar_alarms::{MAX_POLICY_BYTES, Policy};
 use haar_catalog::{MAX_DEFINITION_BYTES, Pipeline};
+use haar_dataflow::deployment::Deployments;
 use haar_inference::BeatModel;
 
 use self::recordings::DataSet;
@@ -69,7 +70,11 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
 /// What was counted; and if a page is asked for, the ECG of the first alarm about it of every recording.
 fn measure(args: &Args) -> Result<(Summary, Vec<AlarmStrip>), Failure> {
     let machines = Machines::new(policy(args.policy.as_deref())?);
-    let means = Means { pipelines: pipelines(&args.pipelines)?, beats: BeatModel::builtin()? };
+    let means = Means {
+        pipelines: pipelines(&args.pipelines)?,
+        beats: BeatModel::builtin()?,
+        models: Deployments::built_in()?,
+    };
     let set = DataSet::open(&args.data, &args.records)?;
     let progress = progress_bar(set.len() as u64);
     let (mut tally, mut strips) = (Tally::default(), Vec::new());

@@ -9,6 +9,12 @@ use std::collections::BTreeMap;
 
 const MINUTE_US: i64 = 60_000_000;
 
+/// By the built-in model.
+fn judge(charts: &mut Charts, window: &mut Concluded) {
+    let models = Timeline::constant(SepsisModel::builtin().unwrap());
+    charts.judge(window, &models, &mut Said::default());
+}
+
 fn window(minute: i64, pipeline: &str, vitals: &[(&str, f64)]) -> Concluded {
     let key = WindowKey {
         edge: "edge-1".parse().unwrap(),
@@ -78,13 +84,13 @@ fn course() -> Vec<Concluded> {
 
 /// The windows as judged, with a restart from the written rows before each.
 fn judged(windows: Vec<Concluded>, restarts: bool) -> Vec<Concluded> {
-    let mut charts = Charts::restore([]).unwrap();
+    let mut charts = Charts::restore([]);
     let mut rows = BTreeMap::new();
     let judge = |mut window: Concluded| {
         if restarts {
-            charts = Charts::restore(rows.clone()).unwrap();
+            charts = Charts::restore(rows.clone());
         }
-        charts.judge(&mut window);
+        judge(&mut charts, &mut window);
         for (subject, row) in charts.take_changes() {
             rows.insert(subject, row.unwrap());
         }
@@ -157,19 +163,19 @@ fn the_alarm_counts_hours_and_not_windows() {
 
 #[test]
 fn other_pipelines_corrections_and_rows_of_other_versions_are_passed_over() {
-    let mut charts = Charts::restore([]).unwrap();
-    charts.judge(&mut window(20, "ward-vitals", &well()));
+    let mut charts = Charts::restore([]);
+    judge(&mut charts, &mut window(20, "ward-vitals", &well()));
     assert_eq!(charts.take_changes().len(), 1);
-    charts.judge(&mut window(90, "other", &ill(9)));
+    judge(&mut charts, &mut window(90, "other", &ill(9)));
     let mut correction = window(91, "ward-vitals", &ill(9));
     correction.digest.revision = 1;
-    charts.judge(&mut correction);
+    judge(&mut charts, &mut correction);
     assert!(charts.take_changes().is_empty());
-    let mut empty = Charts::restore([]).unwrap();
-    empty.judge(&mut window(20, "ecg-rhythm", &[]));
+    let mut empty = Charts::restore([]);
+    judge(&mut empty, &mut window(20, "ecg-rhythm", &[]));
     assert!(empty.take_changes().is_empty());
     let subject = Subject::from_bytes([1; 16]);
     for row in [vec![], vec![9, 1, 2], vec![ROW_VERSION, 255]] {
-        assert!(Charts::restore([(subject, row)]).unwrap().states.is_empty());
+        assert!(Charts::restore([(subject, row)]).states.is_empty());
     }
 }

@@ -30,6 +30,11 @@ impl BeatClass {
         self as usize
     }
 
+    /// Its letter, as a name.
+    pub const fn name(self) -> &'static str {
+        Self::NAMES[self as usize]
+    }
+
     /// Its letter.
     pub const fn letter(self) -> char {
         match self {

@@ -157,6 +157,13 @@ impl History {
         Ok(())
     }
 
+    /// The first `count` of its decisions.
+    #[must_use]
+    pub fn until(&self, count: usize) -> Self {
+        let decisions = self.decisions.iter().take(count).cloned().collect();
+        Self { decisions, keys: self.keys.clone() }
+    }
+
     /// All decisions, in order.
     pub fn decisions(&self) -> &[Decision] {
         &self.decisions

@@ -240,8 +240,11 @@ impl Registry {
         self.root.join("statements").join(format!("{number:06}.note"))
     }
 
-    /// The highest number among the statements' files; 0 without one.
-    fn newest_statement(&self) -> Result<u64, RegistryError> {
+    /// The highest number among the statements' files; 0 without one. Nothing of them is checked: it says whether there may be something new.
+    ///
+    /// # Errors
+    /// If the folder cannot be read.
+    pub fn newest_statement(&self) -> Result<u64, RegistryError> {
         let path = self.root.join("statements");
         let names = match std::fs::read_dir(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),

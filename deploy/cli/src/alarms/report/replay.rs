@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use haar_alarms::Window;
 use haar_catalog::Pipeline;
 use haar_dataflow::conclude::{Concluded, SharedWard};
-use haar_dataflow::deployment::Deployment;
+use haar_dataflow::deployment::{Deployments, SharedDeployments, Timeline};
 use haar_dataflow::item::{Items, Lane};
 use haar_dataflow::runtime::{Feed, Runtime, Stopped, common_pane_us, start};
 use haar_inference::BeatModel;
@@ -39,8 +39,10 @@ const SUBJECT: Subject = Subject::from_bytes([1; 16]);
 pub(super) struct Means {
     /// The pipelines.
     pub(super) pipelines: Vec<Pipeline>,
-    /// Scores beats.
+    /// Scores beats, by the members of the committee that have not seen the recording.
     pub(super) beats: BeatModel,
+    /// Everything else.
+    pub(super) models: Deployments,
 }
 
 /// What a recording came to.
@@ -57,7 +59,8 @@ pub(super) struct Replayed {
 /// sensor.
 pub(super) fn replay(recording: &Recording, means: &Means) -> Result<Replayed, Failure> {
     let (model, held_out) = unbiased(recording, &means.beats);
-    let models = BTreeMap::from([(model.reference().id.clone(), Deployment::constant(model))]);
+    let beats = Timeline::constant(model);
+    let models = SharedDeployments::new(Deployments { beats, ..means.models.clone() });
     let Runtime { feed, epochs, thread } =
         start(&means.pipelines, &models, &SharedWard::default(), 1)?;
     let edge: EdgeId = "replay".parse()?;
