@@ -105,6 +105,14 @@ pub enum FetchError {
     /// It is not there.
     #[error("{0} has nothing there yet")]
     Absent(String),
+    /// It does not want what it was told.
+    #[error("{url} refuses it: {status}")]
+    Refused {
+        /// Which.
+        url: String,
+        /// The status code.
+        status: u16,
+    },
     /// The server could not be asked.
     #[error("cannot ask {url}: {problem}")]
     Unreachable {
@@ -263,12 +271,16 @@ impl Client {
     /// Tells of evidence.
     ///
     /// # Errors
-    /// See [`FetchError`].
+    /// See [`FetchError`]; after [`FetchError::Refused`] telling it again changes nothing.
     pub async fn tell(&self, evidence: &Evidence) -> Result<(), FetchError> {
         let request = self.http.post(format!("{}/v1/evidence", self.url)).body(evidence.to_text());
         let answer = request.send().await.map_err(|error| self.unreachable(error))?;
         match answer.status() {
             status if status.is_success() => Ok(()),
+            StatusCode::TOO_MANY_REQUESTS => Err(self.wrong(answer.status().to_string())),
+            status if status.is_client_error() || status == StatusCode::INSUFFICIENT_STORAGE => {
+                Err(FetchError::Refused { url: self.url.clone(), status: status.as_u16() })
+            }
             status => Err(self.wrong(status.to_string())),
         }
     }

@@ -3,30 +3,37 @@
 //! # Format
 //! One JSON object of at most [`MAX_EVIDENCE_BYTES`] without white space, with exactly these fields in this
 //! order: `v` (1), `kind`, `log` (verifier key of the consortium log), `notes` (checkpoint notes), `entry` (an
-//! entry's bytes as text, or null), `reason` (one line for people). A note bears the log's signature line and no
-//! other; of a fork the smaller text stands first; what the notes say fixes the reason. So of one attempt there
-//! is one text, however often and by whomever it is told.
+//! entry's bytes as text, or null), `reason` (one line for people), and of what a member only *says*
+//! ([`EvidenceKind::BadSignature`], [`EvidenceKind::Stale`]) also `key` (whose signature does not fit, or null) and `by`: the
+//! member's signature line (C2SP signed-note) over the same object without `by`, and a line feed. A note bears the log's signature
+//! line and no other, but for the line that does not fit; of a fork the smaller text stands first; what the notes say fixes the reason. So of
+//! one attempt there is one text, however often it is told, and one for each who says so where it has to be believed.
 //!
 //! # What it proves
 //! [`Evidence::parse`] checks everything that the bytes alone can show: that the log signed the notes, and for
 //! a [`EvidenceKind::Fork`] that they are two roots of one size, which proves the fork to anybody. The other
 //! kinds are *testimony*: the notes are the log's own, and that one does not follow from the other is what
 //! the witness says who was not shown a proof of it. Anybody may ask the log for that proof; and anybody may have
-//! handed a checkpoint of an honest log to that witness with a wrong one. Of an entry
-//! it is not checked here who signed it: that needs the key registry of the log.
+//! handed a checkpoint of an honest log to that witness with a wrong one, which is why a server of this crate looks at the log's entries first. Of an entry
+//! it is not checked here who signed it: that needs the key registry of the log. The same holds for
+//! the member who says that a signature does not fit, or that a log is stale: [`Evidence::is_said_by`].
 
-use crate::checkpoint::{CheckpointError, Head};
+use crate::checkpoint::{CheckpointError, Head, MAX_COSIGNED_BYTES};
+use crate::cosignature::CosignerKey;
 use crate::entry::{Entry, EntryError};
-use crate::identity::VerifierKey;
-use crate::witness::Inconsistent;
+use crate::identity::{Identity, VerifierKey};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use signed_note::{Signature, Verifier as _};
 use std::fmt;
 
 /// The longest piece: it must fit an entry of the log.
 pub const MAX_EVIDENCE_BYTES: usize = 40 * 1024;
 /// The longest reason, in bytes.
 pub const MAX_REASON_BYTES: usize = 500;
+
+const BAD_SIGNATURE: &str = "a signature line of this key does not fit the checkpoint";
+const STALE: &str = "no quorum has vouched for anything newer since ";
 
 /// What was attempted.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -37,6 +44,10 @@ pub enum EvidenceKind {
     Fork,
     /// The log signed a checkpoint that does not follow from one that it signed before.
     Rewritten,
+    /// Somebody showed a checkpoint with a signature line of a known key that does not fit it. A member says so.
+    BadSignature,
+    /// No quorum has vouched for anything newer for too long: the operator delays, or is away. A member says so.
+    Stale,
     /// An entry that the log's rules refuse was handed in.
     RefusedEntry,
     /// The operator put an entry into the log that the log's rules refuse.
@@ -48,6 +59,8 @@ impl fmt::Display for EvidenceKind {
         f.write_str(match self {
             Self::Fork => "fork",
             Self::Rewritten => "rewritten",
+            Self::BadSignature => "bad-signature",
+            Self::Stale => "stale",
             Self::RefusedEntry => "refused-entry",
             Self::BrokenRule => "broken-rule",
         })
@@ -64,6 +77,10 @@ pub struct Evidence {
     notes: Vec<String>,
     entry: Option<String>,
     reason: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    by: Option<String>,
 }
 
 /// Why a text is no evidence.
@@ -85,10 +102,11 @@ pub enum EvidenceError {
 }
 
 impl Evidence {
-    /// Two checkpoints of which the later does not follow from the earlier: a fork if they are of one size.
+    /// Two checkpoints of which the later does not follow from the earlier: a fork if they are of one size. The same one
+    /// twice is one that is impossible by itself, or that what the log serves does not lead to.
     ///
     /// # Errors
-    /// If the log did not sign both, or both say the same.
+    /// If the log did not sign both.
     pub fn of_checkpoints(
         log: &VerifierKey,
         earlier: &str,
@@ -101,20 +119,6 @@ impl Evidence {
         Self::of_heads(log, heads)
     }
 
-    /// What a witness was asked to cosign and refused.
-    ///
-    /// # Errors
-    /// If the log did not sign it.
-    pub fn of_inconsistent(log: &VerifierKey, seen: &Inconsistent) -> Result<Self, EvidenceError> {
-        match &seen.remembered {
-            Some(remembered) => Self::of_checkpoints(log, remembered, &seen.offered),
-            None => {
-                let heads = vec![signed(log, &seen.offered)?];
-                Self::of_heads(log, heads)
-            }
-        }
-    }
-
     fn of_heads(log: &VerifierKey, mut heads: Vec<Head>) -> Result<Self, EvidenceError> {
         let kind = kind_of(&heads);
         if kind == EvidenceKind::Fork {
@@ -122,7 +126,69 @@ impl Evidence {
         }
         let reason = reason_of(&heads);
         let notes = heads.iter().map(|head| head.signed_by_log(log)).collect();
-        Self { v: 1, kind, log: log.to_string(), notes, entry: None, reason }.checked()
+        let log = log.to_string();
+        Self { v: 1, kind, log, notes, entry: None, reason, key: None, by: None }.checked()
+    }
+
+    /// A checkpoint with a signature line that does not fit: of the log itself, or of the witness whose line alone was
+    /// added to what the log signed. `key` is the verifier key that the line names.
+    ///
+    /// # Errors
+    /// If the line fits after all, there is none of that key, or it is too long.
+    pub fn of_bad_signature(
+        log: &VerifierKey,
+        note: &str,
+        key: &str,
+        by: &Identity,
+    ) -> Result<Self, EvidenceError> {
+        let (notes, reason) = (vec![note.to_owned()], BAD_SIGNATURE.to_owned());
+        let (kind, key) = (EvidenceKind::BadSignature, Some(key.to_owned()));
+        Self { v: 1, kind, log: log.to_string(), notes, entry: None, reason, key, by: None }
+            .said(by)
+    }
+
+    /// Since `since_s` (POSIX seconds) no quorum has vouched for `last`, or for anything newer.
+    ///
+    /// # Errors
+    /// If the log did not sign `last`.
+    pub fn of_stale(
+        log: &VerifierKey,
+        last: &str,
+        since_s: u64,
+        by: &Identity,
+    ) -> Result<Self, EvidenceError> {
+        let notes = vec![signed(log, last)?.signed_by_log(log)];
+        let (kind, reason) = (EvidenceKind::Stale, format!("{STALE}{since_s}"));
+        Self { v: 1, kind, log: log.to_string(), notes, entry: None, reason, key: None, by: None }
+            .said(by)
+    }
+
+    /// Signs it.
+    fn said(mut self, by: &Identity) -> Result<Self, EvidenceError> {
+        let note = by.sign(&self.unsigned()).map_err(|_| EvidenceError::Malformed)?;
+        let note = String::from_utf8_lossy(&note).into_owned();
+        self.by = note.lines().next_back().map(str::to_owned);
+        self.checked()
+    }
+
+    /// What is signed: the object without who says it, and a line feed.
+    fn unsigned(&self) -> String {
+        Self { by: None, ..self.clone() }.to_text() + "\n"
+    }
+
+    /// The name of the member who says it; `None` of what does not rest on anybody's word.
+    pub fn speaker(&self) -> Option<&str> {
+        let (name, _) = self.by.as_deref()?.strip_prefix("— ")?.split_once(' ')?;
+        Some(name)
+    }
+
+    /// Whether it is said by whoever has this key.
+    pub fn is_said_by(&self, key: &VerifierKey) -> bool {
+        let line = self.by.as_deref().map(|line| Signature::from_bytes(line.as_bytes()));
+        let Some(Ok(line)) = line else { return false };
+        line.name() == key.origin()
+            && line.id() == key.verifier.key_id()
+            && key.verifier.verify(self.unsigned().as_bytes(), line.signature())
     }
 
     /// An entry that the rules refuse: handed in, or found in the log.
@@ -140,8 +206,8 @@ impl Evidence {
         while reason.len() > MAX_REASON_BYTES {
             reason.pop();
         }
-        Self { v: 1, kind, log: log.to_string(), notes: Vec::new(), entry: Some(entry), reason }
-            .checked()
+        let (log, notes, entry) = (log.to_string(), Vec::new(), Some(entry));
+        Self { v: 1, kind, log, notes, entry, reason, key: None, by: None }.checked()
     }
 
     /// Reads a piece and checks what its bytes can show.
@@ -211,6 +277,33 @@ impl Evidence {
         }
     }
 
+    /// Whether the one note bears a line of the key that does not fit, and nothing else that matters.
+    fn check_bad_signature(&self, log: &VerifierKey) -> Result<(), EvidenceError> {
+        let ([note], Some(key), None) = (self.notes.as_slice(), &self.key, &self.entry) else {
+            return Err(EvidenceError::Malformed);
+        };
+        if self.reason != BAD_SIGNATURE || note.len() > MAX_COSIGNED_BYTES {
+            return Err(EvidenceError::Malformed);
+        }
+        if *key == self.log {
+            return match signed(log, note) {
+                Err(EvidenceError::Note(CheckpointError::Signature { .. })) => Ok(()),
+                Ok(_) => Err(EvidenceError::Unproven("the signature fits")),
+                Err(error) => Err(error),
+            };
+        }
+        let cosigner: CosignerKey = key.parse().map_err(|_| EvidenceError::Malformed)?;
+        let plain = signed(log, note)?.signed_by_log(log);
+        let added = note.strip_prefix(&plain).ok_or(EvidenceError::Malformed)?;
+        if added.lines().count() != 1 {
+            return Err(EvidenceError::Malformed);
+        }
+        match cosigner.verify(note) {
+            Err(_) => Ok(()),
+            Ok(_) => Err(EvidenceError::Unproven("the signature fits, or is another's")),
+        }
+    }
+
     fn checked(self) -> Result<Self, EvidenceError> {
         let sound = self.v == 1
             && self.reason.len() <= MAX_REASON_BYTES
@@ -219,12 +312,30 @@ impl Evidence {
             return Err(EvidenceError::Malformed);
         }
         let log: VerifierKey = self.log.parse().map_err(|_| EvidenceError::Malformed)?;
+        let is_word = matches!(self.kind, EvidenceKind::BadSignature | EvidenceKind::Stale);
+        if is_word != self.speaker().is_some() || is_word != self.by.is_some() {
+            return Err(EvidenceError::Malformed);
+        }
+        if self.kind == EvidenceKind::BadSignature {
+            self.check_bad_signature(&log)?;
+            return Ok(self);
+        }
         let heads = self
             .notes
             .iter()
             .map(|note| signed(&log, note))
             .collect::<Result<Vec<Head>, EvidenceError>>()?;
+        if self.key.is_some() {
+            return Err(EvidenceError::Malformed);
+        }
         match (self.kind, heads.as_slice(), &self.entry) {
+            (EvidenceKind::Stale, [head], None) => {
+                let since = self.reason.strip_prefix(STALE).and_then(|own| own.parse::<u64>().ok());
+                let plain = since.is_some_and(|since_s| self.reason == format!("{STALE}{since_s}"));
+                if !plain || head.signed_by_log(&log) != self.notes[0] {
+                    return Err(EvidenceError::Malformed);
+                }
+            }
             (EvidenceKind::Fork | EvidenceKind::Rewritten, [_] | [_, _], None) => {
                 self.check_heads(&log, &heads)?;
             }
@@ -345,12 +456,54 @@ mod tests {
     #[test]
     fn an_impossible_checkpoint_is_proof_and_an_honest_pair_is_nothing() {
         let offered = note(0, 1);
-        let seen = Inconsistent { remembered: None, offered, fork: false };
-        let made = Evidence::of_inconsistent(log().vkey(), &seen).unwrap();
+        let made = Evidence::of_checkpoints(log().vkey(), &offered, &offered).unwrap();
         assert!(made.is_proof() && Evidence::parse(&made.to_text()).is_ok());
         // The same checkpoint twice is said only by who was served entries that do not fit it.
         let served = Evidence::of_checkpoints(log().vkey(), &note(7, 1), &note(7, 1)).unwrap();
         assert_eq!((served.kind(), served.is_proof()), (EvidenceKind::Rewritten, false));
+    }
+
+    #[test]
+    fn a_signature_that_does_not_fit_is_said_by_a_member() {
+        use crate::cosignature::Cosigner;
+        let (log, member) = (log(), Identity::generate("b.example", [5; 32]).unwrap());
+        let witness = Cosigner::generate("c.example/witness", [6; 32]).unwrap();
+        let (one, two) = (note(7, 1), note(8, 2));
+        let text = |note: &str| note.split_once("\n\n").unwrap().0.to_owned() + "\n";
+        let made =
+            |note: &str, key: &str| Evidence::of_bad_signature(log.vkey(), note, key, &member);
+        // The witness's line is for another checkpoint; the log's signature was moved to another.
+        let line = witness.cosign(&text(&two), 1_000);
+        let bad = made(&format!("{one}{line}"), witness.vkey().as_str()).unwrap();
+        let moved = format!("{}\n{}", text(&two), one.split_once("\n\n").unwrap().1);
+        let other = made(&moved, log.vkey().as_str()).unwrap();
+        for own in [&bad, &other] {
+            assert_eq!(Evidence::parse(&own.to_text()).unwrap(), *own);
+            assert_eq!((own.kind(), own.is_proof()), (EvidenceKind::BadSignature, false));
+            assert_eq!(own.speaker(), Some("b.example"));
+            assert!(own.is_said_by(member.vkey()) && !own.is_said_by(log.vkey()));
+            // Whoever takes out or changes who says it has none.
+            let mut silent = own.clone();
+            silent.by = None;
+            assert!(Evidence::parse(&silent.to_text()).is_err());
+            let altered = own.to_text().replacen("\"by\":\"— b.", "\"by\":\"— c.", 1);
+            assert!(!Evidence::parse(&altered).unwrap().is_said_by(member.vkey()));
+        }
+        let fits = witness.cosign(&text(&one), 1_000);
+        assert!(made(&format!("{one}{fits}"), witness.vkey().as_str()).is_err());
+        assert!(made(&one, witness.vkey().as_str()).is_err(), "no line at all");
+        assert!(made(&one, log.vkey().as_str()).is_err());
+        assert!(made(&format!("{one}{fits}{line}"), witness.vkey().as_str()).is_err());
+    }
+
+    #[test]
+    fn a_stale_log_is_said_by_a_member() {
+        let member = Identity::generate("b.example", [5; 32]).unwrap();
+        let stale = Evidence::of_stale(log().vkey(), &note(7, 1), 1_700_000_000, &member).unwrap();
+        assert_eq!(Evidence::parse(&stale.to_text()).unwrap(), stale);
+        assert!(stale.is_said_by(member.vkey()) && !stale.is_proof());
+        let padded = stale.to_text().replace("since 1", "since 01");
+        assert!(Evidence::parse(&padded).is_err());
     }
 
     #[test]

@@ -17,6 +17,8 @@ mod config;
 mod cosign;
 mod follow;
 mod gossip;
+mod instruments;
+mod judge;
 mod operator;
 mod routes;
 #[cfg(test)]
@@ -42,8 +44,10 @@ use crate::witness::Witness;
 use axum::Router;
 use cosign::Cosigning;
 use follow::Follower;
-use gossip::Gossip;
+use gossip::{Gossip, Target, Telling};
 use haar_telemetry::{Admin, AdminError, Metrics, Readiness};
+use instruments::Instruments;
+use judge::Judge;
 use operator::{Batching, Operator, SharedState};
 use redb::Database;
 use std::net::SocketAddr;
@@ -169,7 +173,9 @@ pub async fn start(
     let door = tls::Door::open(&config.http).await?;
     let admin = Admin::bind(config.admin.listen).await?;
     let (addr, admin_addr) = (door.addr(), admin.local_addr());
-    let mut server = Server { config, log, db, http, shutdown, tasks: JoinSet::new() };
+    let instruments = Instruments::new(&metrics);
+    let tasks = JoinSet::new();
+    let mut server = Server { config, log, db, http, instruments, shutdown, tasks };
     let router = server.roles().await?;
     let readiness = Readiness::new();
     readiness.condition("ledger").ready();
@@ -238,6 +244,7 @@ struct Server {
     log: VerifierKey,
     db: Arc<Database>,
     http: reqwest::Client,
+    instruments: Instruments,
     shutdown: CancellationToken,
     tasks: JoinSet<Result<(), ServerError>>,
 }
@@ -262,7 +269,7 @@ impl Server {
         if let Some(tiles) = &tiles {
             router = router.merge(routes::tiles(tiles.clone())).merge(routes::state(state.clone()));
         }
-        let mut follower = None;
+        let (mut follower, own) = (None, tiles.clone());
         match tiles {
             Some(tiles) if operates => {
                 router = router.merge(self.operate(tiles, &state, gossip.clone()).await?);
@@ -271,28 +278,36 @@ impl Server {
             _ => {}
         }
         if witnesses {
-            router = router.merge(self.witness(gossip, follower.filter(|_| mirrors))?);
+            let judge = Judge { tiles: own, follower, gossip };
+            router = router.merge(self.witness(judge, mirrors)?);
         }
         Ok(router)
     }
 
     fn gossip(&mut self, state: &SharedState) -> Result<Gossip, ServerError> {
         let identity = match &self.config.member {
-            Some(member) => Some(Identity::load(&member.key_file)?),
+            Some(member) => Some(Arc::new(Identity::load(&member.key_file)?)),
             None => None,
         };
         let own = identity.as_ref().map(|identity| identity.origin().to_owned());
-        let state = Arc::clone(state);
-        let members = move || {
-            let state = state.read().unwrap_or_else(PoisonError::into_inner);
+        // Only who can sign puts evidence into the log.
+        let log_url = self.config.follow.as_ref().map(|follow| follow.url.clone());
+        let log_url = log_url.filter(|_| own.is_some());
+        let members = Arc::clone(state);
+        let targets = move || {
+            let state = members.read().unwrap_or_else(PoisonError::into_inner);
             let members = state.as_ref().into_iter().flat_map(State::members);
             let others = members.filter(|member| Some(member.name.as_str()) != own.as_deref());
-            others.map(|member| member.url.as_str().to_owned()).collect()
+            let named = others.map(|member| Target {
+                name: member.name.as_str().to_owned(),
+                url: member.url.as_str().to_owned(),
+            });
+            let log = log_url.iter().map(|url| Target { name: String::new(), url: url.clone() });
+            named.chain(log).collect()
         };
-        let log_url = self.config.follow.as_ref().map(|follow| follow.url.clone());
-        let log = (self.log.clone(), log_url);
-        let (gossip, telling) =
-            Gossip::open(self.db.clone(), self.http.clone(), members, log, identity)?;
+        let (db, instruments) = (self.db.clone(), self.instruments.clone());
+        let gossip = Gossip::open(db, self.log.clone(), Arc::clone(state), identity, instruments)?;
+        let telling = Telling { gossip: gossip.clone(), http: self.http.clone(), targets };
         let stop = self.shutdown.clone();
         self.tasks.spawn(async move {
             telling.run(stop).await;
@@ -301,15 +316,13 @@ impl Server {
         Ok(gossip)
     }
 
-    fn witness(
-        &self,
-        gossip: Gossip,
-        mirror: Option<Arc<Follower>>,
-    ) -> Result<Router, ServerError> {
+    fn witness(&self, judge: Judge, mirrors: bool) -> Result<Router, ServerError> {
         let Some(config) = &self.config.witness else { return Ok(Router::new()) };
         let cosigner = Cosigner::load(&config.key_file)?;
         let witness = Witness::open(self.db.clone(), cosigner, vec![self.log.clone()])?;
-        Ok(routes::witness(routes::Booth { witness: Arc::new(witness), gossip, mirror }))
+        let witness = Arc::new(witness);
+        let instruments = self.instruments.clone();
+        Ok(routes::witness(routes::Booth { witness, judge, mirrors, instruments }))
     }
 
     async fn operate(
@@ -359,7 +372,10 @@ impl Server {
             gather: Duration::from_millis(config.batch_ms),
             entries: config.batch_entries,
         };
-        let (operator, desk, latest) = Operator::new(sequencer, known, Arc::clone(state), batching);
+        let instruments = self.instruments.clone();
+        let shared = Arc::clone(state);
+        let (operator, desk, latest) =
+            Operator::new(sequencer, known, shared, batching, instruments.clone());
         let (published, seen) = watch::channel(tiles.published()?.unwrap_or_default());
         let policy = {
             let state = Arc::clone(state);
@@ -372,6 +388,8 @@ impl Server {
             latest,
             published,
             refresh: Duration::from_secs(config.refresh_s),
+            gossip: gossip.clone(),
+            instruments: instruments.clone(),
         };
         let (stop, done) = (self.shutdown.clone(), self.shutdown.clone());
         // Both write to disk: each on a thread of its own, not on one that serves others.
@@ -388,6 +406,7 @@ impl Server {
             origin,
             gossip,
             state: Arc::clone(state),
+            instruments,
         }))
     }
 
@@ -408,6 +427,7 @@ impl Server {
             poll: Duration::from_millis(config.poll_ms),
             stale_s: config.stale_s,
             monitors: self.config.roles.contains(&Role::Monitor),
+            instruments: self.instruments.clone(),
         });
         let (own, stop) = (Arc::clone(&follower), self.shutdown.clone());
         self.tasks.spawn(async move {

@@ -155,6 +155,20 @@ metrics! {
     FOG_CONSORTIUM_ENTRIES Counter "haar_fog_consortium_entries_total" "1" [KIND] &[], "Entries that the consortium log took from this site.";
     FOG_CONSORTIUM_EVIDENCE Counter "haar_fog_consortium_evidence_total" "1" [] &[], "Pieces of evidence of attempts that were put into the site log.";
     FOG_LOG_BYTES Counter "haar_fog_log_bytes_total" "By" [] &[], "Bytes of records committed to the site log.";
+
+    LEDGER_ENTRIES Counter "haar_ledger_entries_total" "1" [KIND] &[], "Entries that this node put into the consortium log.";
+    LEDGER_REFUSED Counter "haar_ledger_refused_total" "1" [REASON] &[], "Entries that were handed in and not taken.";
+    LEDGER_SEQUENCED_SECONDS Histogram "haar_ledger_sequenced_seconds" "s" [] LATENCY_S, "From an entry being handed in until a signed checkpoint has it.";
+    LEDGER_PUBLISHED_SECONDS Histogram "haar_ledger_published_seconds" "s" [] LATENCY_S, "From a checkpoint being taken to the witnesses until enough have cosigned it.";
+    LEDGER_SIZE Gauge "haar_ledger_entries" "1" [] &[], "Entries in the log, or in this server's copy of it.";
+    LEDGER_PUBLISHED_SIZE Gauge "haar_ledger_published_entries" "1" [] &[], "Entries under the checkpoint that is served here and counts.";
+    LEDGER_VOUCHED_TIMESTAMP Gauge "haar_ledger_vouched_timestamp_seconds" "s" [] &[], "Since when (POSIX time) a quorum vouches for the checkpoint that is served here; its age is what a reader sees.";
+    LEDGER_COSIGNERS_BEHIND Gauge "haar_ledger_cosigners_behind" "1" [] &[], "Witnesses that have not cosigned the checkpoint that was published last.";
+    LEDGER_WITNESSES_AHEAD Counter "haar_ledger_witnesses_ahead_total" "1" [] &[], "Answers of witnesses that have a larger checkpoint of this log than this operator: its store was put back.";
+    LEDGER_STORE_ERRORS Counter "haar_ledger_store_errors_total" "1" [] &[], "Batches that were not written because the store of checkpoints failed or did not answer.";
+    LEDGER_COSIGNED Counter "haar_ledger_witness_requests_total" "1" [RESULT] &[], "Checkpoints that this witness was asked to cosign, by what came of it.";
+    LEDGER_EVIDENCE Counter "haar_ledger_evidence_total" "1" [KIND] &[], "Evidence of attempts that is new here.";
+    LEDGER_EVIDENCE_UNTOLD Gauge "haar_ledger_evidence_untold_members" "1" [] &[], "Members, the log among them, that have not been told all evidence yet.";
 }
 
 #[cfg(test)]
@@ -167,7 +181,8 @@ mod tests {
         let mut seen = BTreeSet::new();
         for metric in ALL {
             assert!(seen.insert(metric.name), "{} twice", metric.name);
-            assert!(metric.name.starts_with("haar_edge_") || metric.name.starts_with("haar_fog_"));
+            let prefixes = ["haar_edge_", "haar_fog_", "haar_ledger_"];
+            assert!(prefixes.iter().any(|prefix| metric.name.starts_with(prefix)));
             assert_eq!(
                 metric.name.ends_with("_total"),
                 metric.kind == Kind::Counter,

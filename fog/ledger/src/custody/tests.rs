@@ -105,7 +105,7 @@ fn what_is_off_the_chain_is_refused() {
     assert_eq!(refuse(&["b"], item, excursion), Refused::Hands);
     assert_eq!(refuse(&["fog.c"], opening("a", "S-2").item(), issue()), Refused::Hands);
     assert_eq!(refuse(&["a", "b"], opening("a", "S-3").item(), to("b", issued)), Refused::NoItem);
-    assert!(Refused::OffChain.is_evidence() && !Refused::Again.is_evidence());
+    assert!(Refused::OffChain.is_attempt() && !Refused::Again.is_attempt());
 }
 
 #[test]

@@ -158,19 +158,20 @@ pub enum Refused {
 }
 
 impl Refused {
-    /// Whether the entry proves by itself, beside what the log holds, that its signer misbehaved.
-    ///
-    /// The rest can be a mistake or a repetition. A checkpoint that is not shown to contain the one
-    /// before may come from a site that did not know its last entry was taken.
-    pub fn is_evidence(&self) -> bool {
-        matches!(
+    /// Whether whoever made the entry has attempted something. The rest comes to who did nothing wrong: a repetition, or what
+    /// others did in the meantime. A checkpoint that is not shown to contain the one before may come from a site that did not
+    /// know that its last entry was taken.
+    pub fn is_attempt(&self) -> bool {
+        !matches!(
             self,
-            Self::SiteRollback
-                | Self::SiteFork
-                | Self::CommitmentFork
-                | Self::Voted
-                | Self::SerialTwice
-                | Self::OffChain
+            Self::Again
+                | Self::Ended
+                | Self::Full
+                | Self::Version { .. }
+                | Self::TooManyProposals
+                | Self::Closed(_)
+                | Self::TooOld
+                | Self::SiteInconsistent
         )
     }
 }

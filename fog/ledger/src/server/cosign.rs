@@ -7,11 +7,14 @@
 //! When nothing new comes, the witnesses are asked again every `refresh`: each cosignature carries its time,
 //! so a reader can tell a quiet log from one that is withheld.
 
-use crate::checkpoint::SignedCheckpoint;
+use super::gossip::Gossip;
+use super::instruments::Instruments;
+use crate::checkpoint::{Head, SignedCheckpoint};
 use crate::client::Client;
 use crate::consortium::{Published, Tiles};
 use crate::policy::{Policy, PolicyWitness};
 use crate::witness::AddCheckpoint;
+use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -34,6 +37,8 @@ pub(crate) struct Cosigning<P> {
     /// Size 0 before the first.
     pub(crate) published: watch::Sender<Published>,
     pub(crate) refresh: Duration,
+    pub(crate) gossip: Gossip,
+    pub(crate) instruments: Instruments,
 }
 
 /// One checkpoint on its way to the quorum.
@@ -43,6 +48,7 @@ struct Round {
     /// By witness: its line.
     lines: BTreeMap<String, String>,
     published: bool,
+    began: Instant,
 }
 
 /// What one witness answered.
@@ -52,6 +58,10 @@ struct Answer {
     signed: String,
     remembers: Option<u64>,
     line: Option<String>,
+    /// A line under its key that does not fit the checkpoint, and the key.
+    bad: Option<(String, String)>,
+    /// A checkpoint that the log signed and that is larger than any here.
+    ahead: Option<String>,
 }
 
 impl<P: Fn() -> Policy> Cosigning<P> {
@@ -68,6 +78,7 @@ impl<P: Fn() -> Policy> Cosigning<P> {
                 signed: checkpoint.note().to_owned(),
                 lines: BTreeMap::new(),
                 published: false,
+                began: Instant::now(),
             };
             let refresh = Instant::now() + self.refresh;
             self.ask(&mut asked, &mut busy, &remembered, &policy, &round);
@@ -81,6 +92,7 @@ impl<P: Fn() -> Policy> Cosigning<P> {
                         if let Some(size) = answer.remembers {
                             remembered.insert(answer.witness.clone(), size);
                         }
+                        self.tell(&answer).await;
                         if answer.signed != round.signed {
                             // It was busy with an older checkpoint until now.
                             self.ask(&mut asked, &mut busy, &remembered, &policy, &round);
@@ -132,6 +144,32 @@ impl<P: Fn() -> Policy> Cosigning<P> {
         }
     }
 
+    /// What a witness's answer shows beside its cosignature.
+    async fn tell(&self, answer: &Answer) {
+        if let Some((line, key)) = &answer.bad {
+            tracing::error!(witness = answer.witness, "a cosignature does not fit");
+            self.gossip.bad_signature(&format!("{}{line}", answer.signed), key).await;
+        }
+        if let Some(ahead) = &answer.ahead {
+            // Another node of this log may have been quicker; then this one has it too by now.
+            let newest = self.latest.borrow().size();
+            let theirs =
+                Head::open_cosigned(ahead.as_bytes(), std::slice::from_ref(self.tiles.log()));
+            if let Ok((head, _)) = theirs
+                && head.size > newest
+            {
+                tracing::error!(
+                    witness = answer.witness,
+                    theirs = head.size,
+                    ours = newest,
+                    "a witness has a larger checkpoint of this log than its operator: the operator's store was put back to \
+                     an older state, or another node is ahead. Restore the newest copy; the witnesses refuse a second history"
+                );
+                self.instruments.behind_witness();
+            }
+        }
+    }
+
     /// Publishes the round's checkpoint if it counts, with all cosignatures that it has.
     fn publish(&self, policy: &Policy, round: &mut Round) {
         let note: String = std::iter::once(&round.signed)
@@ -143,6 +181,17 @@ impl<P: Fn() -> Policy> Cosigning<P> {
         }
         match self.tiles.publish(&note) {
             Ok(()) => {
+                let behind = policy.witnesses().len().saturating_sub(round.lines.len());
+                let seconds = round.began.elapsed().as_secs_f64();
+                match round.published {
+                    false => self.instruments.published(round.size, seconds, behind),
+                    // Cosignatures that come later say nothing of how soon it counted.
+                    true => self.instruments.behind(behind),
+                }
+                let vouched = policy.check(note.as_bytes()).ok();
+                if let Some(since_s) = vouched.and_then(|own| policy.vouched_s(&own)) {
+                    self.instruments.vouched(since_s);
+                }
                 round.published = true;
                 let _ = self.published.send_replace(Published { size: round.size, note });
             }
@@ -159,7 +208,9 @@ async fn take_to(
     mut old_size: u64,
     (size, signed): (u64, String),
 ) -> Answer {
-    let mut answer = Answer { witness: witness.name.clone(), signed, remembers: None, line: None };
+    let name = witness.name.clone();
+    let mut answer =
+        Answer { witness: name, signed, remembers: None, line: None, bad: None, ahead: None };
     for _ in 0..MAX_ASKS {
         let proof = match tiles.consistency(old_size.min(size), size) {
             Ok(proof) => proof,
@@ -174,11 +225,16 @@ async fn take_to(
             Ok((200, body)) => {
                 let own = format!("— {} ", witness.key.name());
                 let line = body.split_inclusive('\n').find(|line| line.starts_with(&own));
-                let fits = |line: &&str| {
-                    let note = format!("{}{line}", answer.signed);
-                    matches!(witness.key.verify(&note), Ok(Some(_)))
-                };
-                answer.line = line.filter(fits).map(str::to_owned);
+                if let Some(line) = line {
+                    match witness.key.verify(&format!("{}{line}", answer.signed)) {
+                        Ok(Some(_)) => answer.line = Some(line.to_owned()),
+                        Ok(None) => {}
+                        Err(_) => {
+                            let key = witness.key.as_str().to_owned();
+                            answer.bad = Some((line.to_owned(), key));
+                        }
+                    }
+                }
                 answer.remembers = Some(size);
                 return answer;
             }
@@ -187,7 +243,13 @@ async fn take_to(
                     answer.remembers = Some(remembers);
                     old_size = remembers;
                 }
-                _ => return answer,
+                Ok(_) => {
+                    let origin = hex::encode(Sha256::digest(tiles.log().origin()));
+                    let theirs = client.get(&format!("/{origin}/checkpoint")).await.ok();
+                    answer.ahead = theirs.and_then(|note| String::from_utf8(note).ok());
+                    return answer;
+                }
+                Err(_) => return answer,
             },
             Ok((status, _)) => {
                 tracing::warn!(witness = witness.name, status, "a witness refuses the checkpoint");

@@ -8,11 +8,14 @@
 //! | a history that was rewritten | the copied entries do not lead to the new checkpoint |
 //! | a split view | a witness, or another node, has a checkpoint of a size that hashes differently here |
 //! | a rule that was broken | an entry in the log that the rules refuse |
-//! | a stale checkpoint | no cosignature is younger than `stale_s` |
+//! | a stale checkpoint | no quorum has cosigned anything within `stale_s`, whether or not the log answers |
+//! | a bad signature | a line of the log, or of a witness, that does not fit the checkpoint |
 //! | a checkpoint without a quorum | published below the policy |
 
 use super::gossip::Gossip;
+use super::instruments::Instruments;
 use super::operator::SharedState;
+use crate::checkpoint::{CheckpointError, Head};
 use crate::client::Client;
 use crate::consortium::{Copy, CopyError, Reader, Tiles};
 use crate::entry::Entry;
@@ -37,6 +40,7 @@ pub(crate) struct Follower {
     pub(crate) stale_s: u64,
     /// Whether it compares what others are shown.
     pub(crate) monitors: bool,
+    pub(crate) instruments: Instruments,
 }
 
 impl Follower {
@@ -64,9 +68,14 @@ impl Follower {
                     let remembered = remembered.as_deref().unwrap_or(offered);
                     self.gossip.contradiction(remembered, offered).await;
                 }
+                if let CopyError::Checkpoint(CheckpointError::Signature { .. }) = &error {
+                    let (note, key) = (String::from_utf8_lossy(note), self.tiles.log().as_str());
+                    self.gossip.bad_signature(&note, key).await;
+                }
                 return Err(error);
             }
         };
+        self.instruments.size(copy.size());
         for (index, bytes) in &new {
             let followed = follow(&mut write(&self.state), *index, bytes);
             if let Err(refused) = followed {
@@ -85,37 +94,64 @@ impl Follower {
     async fn look(&self) {
         match self.reader.client().checkpoint().await {
             Ok(note) => match self.take(&note).await {
-                Ok(()) => self.publish(&note),
+                Ok(()) => self.publish(&note).await,
                 Err(error) => tracing::warn!(%error, "the log was not copied"),
             },
             Err(error) => tracing::warn!(%error, "the log does not answer"),
         }
-        self.tell_age();
+        self.tell_age(super::now_s()).await;
         if self.monitors {
             self.compare().await;
         }
     }
 
     /// Serves what was copied, if it counts.
-    fn publish(&self, note: &[u8]) {
-        match self.policy().check(note) {
-            Ok(_) => {
+    async fn publish(&self, note: &[u8]) {
+        let policy = self.policy();
+        match policy.check(note) {
+            Ok(cosigned) => {
                 if let Err(error) = self.tiles.publish(&String::from_utf8_lossy(note)) {
                     tracing::warn!(%error, "the copy's checkpoint was not kept");
                 }
+                self.instruments.serves(cosigned.size);
+                if let Some(since_s) = policy.vouched_s(&cosigned) {
+                    self.instruments.vouched(since_s);
+                }
             }
-            Err(error) => tracing::error!(%error, "the log publishes what does not count"),
+            Err(error) => {
+                tracing::error!(%error, "the log publishes what does not count");
+                self.tell_bad_cosignatures(&policy, note).await;
+            }
         }
     }
 
-    /// Says if it is long since a quorum has vouched for what is served here, whether or not the log answers.
-    fn tell_age(&self) {
+    /// Which witnesses' lines do not fit a checkpoint that the log signed.
+    async fn tell_bad_cosignatures(&self, policy: &Policy, note: &[u8]) {
+        let Ok((head, _)) = Head::open_cosigned(note, std::slice::from_ref(self.tiles.log()))
+        else {
+            return;
+        };
+        let plain = head.signed_by_log(self.tiles.log());
+        for witness in policy.witnesses() {
+            for line in head.note.split_inclusive('\n') {
+                let one = format!("{plain}{line}");
+                if line.starts_with("— ") && witness.key.verify(&one).is_err() {
+                    self.gossip.bad_signature(&one, witness.key.as_str()).await;
+                }
+            }
+        }
+    }
+
+    /// Says if it is long since a quorum has vouched for what is served here, whether or not the log answers: once for each time
+    /// that it happens.
+    async fn tell_age(&self, now_s: u64) {
         let Ok(Some(own)) = self.tiles.published() else { return };
         let policy = self.policy();
         let cosigned = policy.check(own.note.as_bytes()).ok();
         let vouched_s = cosigned.and_then(|cosigned| policy.vouched_s(&cosigned));
-        if vouched_s.is_some_and(|time_s| time_s + self.stale_s < super::now_s()) {
+        if let Some(since_s) = vouched_s.filter(|since_s| since_s + self.stale_s < now_s) {
             tracing::error!("the log is stale: no quorum has cosigned it recently");
+            self.gossip.stale(&own.note, since_s).await;
         }
     }
 

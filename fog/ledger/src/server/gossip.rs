@@ -1,53 +1,53 @@
 //! Attempts are everybody's news: evidence is kept, told to all members, and put into the log.
 //!
 //! # Format
-//! Table `evidence.kept`: place u64, from 1 → the evidence's text; `evidence.seen`: its id → place.
+//! Table `evidence.kept`: place u64, from 1 → the evidence's text; `evidence.seen`: its id → place; `evidence.told`: a
+//! member's name, or nothing for the log → the place up to which it was told.
 //!
-//! Evidence is checked before it is kept: it shows by its own bytes what it says. So it does not matter who
-//! told it, and telling it again changes nothing. Each member tells each other one once, [`TRIES`] times at most; whoever did
-//! not answer may ask for what it missed (`GET /v1/evidence`), as sites do.
+//! Evidence is checked before it is kept: it shows by its own bytes what it says, or a member of the log said it and signed. So it does
+//! not matter who told it, and telling it again changes nothing. Each member tells each other one, in order, until it has
+//! answered ([`telling`]), also across restarts; sites ask for it (`GET /v1/evidence`).
 //!
 //! # Limits
-//! [`MAX_KEPT`] pieces are kept, and [`QUEUED`] wait to be told. What is refused beyond that is counted and
-//! logged, without its content.
+//! [`MAX_KEPT`] pieces are kept. What is refused beyond that is counted and logged, without its content.
 
-use crate::client::{Client, Level};
-use crate::entry::{Entry, EntryKind};
+mod telling;
+
+pub(crate) use telling::{Target, Telling};
+
+use super::instruments::Instruments;
+use super::operator::SharedState;
+use crate::entry::Entry;
 use crate::evidence::{Evidence, EvidenceError, EvidenceKind};
 use crate::identity::{Identity, VerifierKey};
-use crate::witness::AddCheckpointError;
 use redb::{
     Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition,
     WriteTransaction,
 };
-use std::sync::Arc;
-use std::time::Duration;
-use tokio::sync::mpsc;
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
+use std::sync::{Arc, PoisonError};
+use tokio::sync::Notify;
 
 /// The most pieces of evidence that one server keeps.
 pub const MAX_KEPT: u64 = 100_000;
 /// Pieces in one page of an answer.
 const PAGE: usize = 64;
-/// Pieces that wait to be told.
-const QUEUED: usize = 1_024;
-/// Pieces that are being told.
-const UNDER_WAY: usize = 64;
-/// How long to wait for a member or the log, and how often to try.
-const PATIENCE: Duration = Duration::from_secs(5);
-const TRIES: u32 = 5;
-const PAUSE: Duration = Duration::from_millis(500);
 
 const KEPT: TableDefinition<u64, &str> = TableDefinition::new("evidence.kept");
 const SEEN: TableDefinition<[u8; 32], u64> = TableDefinition::new("evidence.seen");
+const TOLD: TableDefinition<&str, u64> = TableDefinition::new("evidence.told");
 
 /// Where evidence is handed in. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Gossip {
     db: Arc<Database>,
     log: VerifierKey,
-    news: mpsc::Sender<Evidence>,
+    /// Who the members are, by the log; to know who speaks.
+    state: SharedState,
+    /// With whose key this member speaks.
+    identity: Option<Arc<Identity>>,
+    /// There is something to tell.
+    news: Arc<Notify>,
+    instruments: Instruments,
 }
 
 /// Why evidence is not on disk.
@@ -56,6 +56,12 @@ pub(crate) enum NotKept {
     /// About a log that this server has nothing to do with.
     #[error("the evidence is about another log than this server's")]
     OtherLog,
+    /// It rests on somebody's word who is no member.
+    #[error("what the evidence rests on is not said by a member of the log")]
+    Stranger,
+    /// Who the members are is not known here (yet).
+    #[error("this server does not know (yet) who the members of the log are")]
+    MembersUnknown,
     /// Over [`MAX_KEPT`].
     #[error(
         "this server keeps {MAX_KEPT} pieces of evidence and no more: look at them, and move its database away"
@@ -69,38 +75,21 @@ pub(crate) enum NotKept {
     Stopping,
 }
 
-/// The task that tells.
-pub(crate) struct Telling<M> {
-    news: mpsc::Receiver<Evidence>,
-    teller: Teller<M>,
-}
-
-/// Whom to tell, and how.
-struct Teller<M> {
-    http: reqwest::Client,
-    /// The URLs of the other members, and of the log.
-    members: M,
-    log_url: Option<String>,
-    log: VerifierKey,
-    identity: Option<Identity>,
-}
-
 impl Gossip {
-    /// Evidence in `db`; `members` gives the URLs to tell, `log_url` takes it as an entry signed by `identity`.
-    pub(crate) fn open<M: Fn() -> Vec<String>>(
+    /// Evidence in `db` about `log`.
+    pub(crate) fn open(
         db: Arc<Database>,
-        http: reqwest::Client,
-        members: M,
-        (log, log_url): (VerifierKey, Option<String>),
-        identity: Option<Identity>,
-    ) -> Result<(Self, Telling<M>), redb::Error> {
+        log: VerifierKey,
+        state: SharedState,
+        identity: Option<Arc<Identity>>,
+        instruments: Instruments,
+    ) -> Result<Self, redb::Error> {
         let tx = db.begin_write()?;
         tx.open_table(KEPT)?;
         tx.open_table(SEEN)?;
+        tx.open_table(TOLD)?;
         tx.commit()?;
-        let (sender, news) = mpsc::channel(QUEUED);
-        let teller = Teller { http, members, log_url, log: log.clone(), identity };
-        Ok((Self { db, log, news: sender }, Telling { news, teller }))
+        Ok(Self { db, log, state, identity, news: Arc::default(), instruments })
     }
 
     /// Keeps what is new and about this log, and has it told. When it returns without error, the evidence is
@@ -109,15 +98,15 @@ impl Gossip {
         if evidence.log() != self.log.as_str() {
             return Err(NotKept::OtherLog);
         }
+        self.check_speaker(&evidence)?;
         let kind = evidence.kind();
         // It writes to disk: not on a thread that serves others.
-        let (own, told) = (self.clone(), evidence.clone());
+        let own = self.clone();
         let kept = tokio::task::spawn_blocking(move || own.keep(&evidence)).await;
         if kept.map_err(|_| NotKept::Stopping)?? {
             tracing::error!(%kind, "evidence of an attempt; all members are told");
-            if self.news.try_send(told).is_err() {
-                tracing::warn!("evidence is kept, and told to whoever asks: the queue is full");
-            }
+            self.instruments.evidence(kind);
+            self.news.notify_one();
         }
         Ok(())
     }
@@ -139,16 +128,26 @@ impl Gossip {
         self.made(Evidence::of_entry(&self.log, kind, entry, reason)).await;
     }
 
-    /// A checkpoint that a witness refused: if the log signed it, the log has attempted something.
-    pub(crate) async fn refused_checkpoint(&self, error: &AddCheckpointError) {
-        if let Some(seen) = error.evidence() {
-            self.made(Evidence::of_inconsistent(&self.log, seen)).await;
-        }
-    }
-
     /// Two checkpoints of which one does not follow from the other.
     pub(crate) async fn contradiction(&self, earlier: &str, later: &str) {
         self.made(Evidence::of_checkpoints(&self.log, earlier, later)).await;
+    }
+
+    /// A checkpoint with a signature line that does not fit, of the log or of a witness (`key`).
+    pub(crate) async fn bad_signature(&self, note: &str, key: &str) {
+        match &self.identity {
+            Some(by) => self.made(Evidence::of_bad_signature(&self.log, note, key, by)).await,
+            None => tracing::error!(
+                "a signature does not fit; nobody is told, for [member] has no key to say so with"
+            ),
+        }
+    }
+
+    /// No quorum has vouched for anything newer than `note` since `since_s`.
+    pub(crate) async fn stale(&self, note: &str, since_s: u64) {
+        if let Some(by) = &self.identity {
+            self.made(Evidence::of_stale(&self.log, note, since_s, by)).await;
+        }
     }
 
     async fn made(&self, made: Result<Evidence, EvidenceError>) {
@@ -162,6 +161,18 @@ impl Gossip {
         }
     }
 
+    /// What rests on a word must be a member's.
+    fn check_speaker(&self, evidence: &Evidence) -> Result<(), NotKept> {
+        let Some(speaker) = evidence.speaker() else { return Ok(()) };
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        let state = state.as_ref().ok_or(NotKept::MembersUnknown)?;
+        let mut own = state.members().filter(|member| member.name.as_str() == speaker);
+        match own.any(|member| evidence.is_said_by(member.key.vkey())) {
+            true => Ok(()),
+            false => Err(NotKept::Stranger),
+        }
+    }
+
     /// Whether it is new; in any case it is on disk.
     fn keep(&self, evidence: &Evidence) -> Result<bool, NotKept> {
         let tx = self.db.begin_write().map_err(redb::Error::from)?;
@@ -170,6 +181,23 @@ impl Gossip {
         }
         tx.commit().map_err(redb::Error::from)?;
         Ok(true)
+    }
+
+    /// The next piece that a target has not been told, and its place.
+    fn untold(&self, target: &str) -> Result<Option<(u64, String)>, redb::Error> {
+        let read = self.db.begin_read()?;
+        let told = read.open_table(TOLD)?.get(target)?.map_or(0, |place| place.value());
+        let kept = read.open_table(KEPT)?;
+        let next = kept.range(told.saturating_add(1)..)?.next().transpose()?;
+        Ok(next.map(|(place, text)| (place.value(), text.value().to_owned())))
+    }
+
+    /// The target has been told up to this place. On disk.
+    fn told(&self, target: &str, place: u64) -> Result<(), redb::Error> {
+        let tx = self.db.begin_write()?;
+        tx.open_table(TOLD)?.insert(target, place)?;
+        tx.commit()?;
+        Ok(())
     }
 }
 
@@ -189,76 +217,4 @@ fn put(
     kept.insert(place, evidence.to_text().as_str())?;
     seen.insert(evidence.id(), place)?;
     Ok(None)
-}
-
-impl<M: Fn() -> Vec<String> + Send + Sync + 'static> Telling<M> {
-    /// Tells until `shutdown`. One piece does not wait for another: a member that does not answer holds up
-    /// nobody's news but its own.
-    pub(crate) async fn run(self, shutdown: CancellationToken) {
-        let Self { mut news, teller } = self;
-        let teller = Arc::new(teller);
-        let mut under_way = JoinSet::new();
-        loop {
-            let evidence = tokio::select! {
-                evidence = news.recv(), if under_way.len() < UNDER_WAY => evidence,
-                Some(_) = under_way.join_next() => continue,
-                () = shutdown.cancelled() => None,
-            };
-            let Some(evidence) = evidence else { return };
-            let teller = Arc::clone(&teller);
-            under_way.spawn(async move { teller.tell(&evidence).await });
-        }
-    }
-}
-
-impl<M: Fn() -> Vec<String>> Teller<M> {
-    async fn tell(&self, evidence: &Evidence) {
-        let told = self.everybody().await.into_iter().map(|url| {
-            let client = Client::new(self.http.clone(), &url);
-            async move {
-                for _ in 0..TRIES {
-                    match client.tell(evidence).await {
-                        Ok(()) => return,
-                        Err(error) => tracing::debug!(%error, "a member was not told"),
-                    }
-                    tokio::time::sleep(PAUSE).await;
-                }
-            }
-        });
-        let everybody = futures_util::future::join_all(told);
-        tokio::join!(everybody, self.enter(evidence));
-    }
-
-    /// Where the other members are. A server that has just started has not read it from the log yet.
-    async fn everybody(&self) -> Vec<String> {
-        for _ in 0..TRIES {
-            let members = (self.members)();
-            if !members.is_empty() {
-                return members;
-            }
-            tokio::time::sleep(PAUSE).await;
-        }
-        Vec::new()
-    }
-
-    /// Puts it into the log, signed by this member.
-    async fn enter(&self, evidence: &Evidence) {
-        let (Some(url), Some(identity)) = (&self.log_url, &self.identity) else { return };
-        let entry = match Entry::sign(EntryKind::Evidence, self.log.origin(), evidence, &[identity])
-        {
-            Ok(entry) => entry,
-            Err(error) => {
-                tracing::warn!(%error, "evidence is too long for an entry");
-                return;
-            }
-        };
-        let client = Client::new(self.http.clone(), url);
-        for _ in 0..TRIES {
-            match client.submit(&entry, Level::Sequenced, PATIENCE).await {
-                Ok(_) => return,
-                Err(error) => tracing::warn!(%error, "evidence is not in the log yet"),
-            }
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        }
-    }
 }

@@ -5,6 +5,7 @@
 //! is admitted against the state *as it will be at its place*, so two entries of one batch see each other.
 //! When another node of the same log was quicker, the batch is admitted again on top of what that node did.
 
+use super::instruments::Instruments;
 use crate::checkpoint::SignedCheckpoint;
 use crate::consortium::{SequenceError, Sequencer};
 use crate::entry::Entry;
@@ -13,7 +14,7 @@ use crate::store::CheckpointStore;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -54,6 +55,7 @@ pub(crate) enum NotSequenced {
 /// What waits.
 struct Submission {
     entry: Entry,
+    since: Instant,
     /// More than one if the same bytes were handed in again before they were sequenced.
     answers: Vec<oneshot::Sender<Result<u64, NotSequenced>>>,
 }
@@ -76,7 +78,11 @@ impl Desk {
     /// Hands in an entry; answers with its index when a signed checkpoint has it.
     pub(crate) async fn submit(&self, entry: Entry) -> Result<u64, NotSequenced> {
         let (answer, placed) = oneshot::channel();
-        match self.queue.try_send(Submission { entry, answers: vec![answer] }) {
+        match self.queue.try_send(Submission {
+            entry,
+            since: Instant::now(),
+            answers: vec![answer],
+        }) {
             Ok(()) => {}
             Err(mpsc::error::TrySendError::Full(_)) => return Err(NotSequenced::Full),
             Err(mpsc::error::TrySendError::Closed(_)) => return Err(NotSequenced::Stopping),
@@ -96,6 +102,7 @@ pub(crate) struct Operator<S> {
     latest: watch::Sender<SignedCheckpoint>,
     submissions: mpsc::Receiver<Submission>,
     batching: Batching,
+    instruments: Instruments,
 }
 
 impl<S: CheckpointStore> Operator<S> {
@@ -105,10 +112,13 @@ impl<S: CheckpointStore> Operator<S> {
         state: State,
         shared: SharedState,
         batching: Batching,
+        instruments: Instruments,
     ) -> (Self, Desk, watch::Receiver<SignedCheckpoint>) {
         let (queue, submissions) = mpsc::channel(QUEUED_ENTRIES);
         let (latest, seen) = watch::channel(sequencer.checkpoint().clone());
-        (Self { sequencer, state, shared, latest, submissions, batching }, Desk { queue }, seen)
+        instruments.size(sequencer.checkpoint().size());
+        let own = Self { sequencer, state, shared, latest, submissions, batching, instruments };
+        (own, Desk { queue }, seen)
     }
 
     /// Sequences until `shutdown`; what was handed in before is sequenced first.
@@ -174,11 +184,13 @@ impl<S: CheckpointStore> Operator<S> {
                 }
                 Err(SequenceError::Unknown(problem)) => {
                     tracing::error!(problem, "the store did not answer; reading the log again");
+                    self.instruments.store_error();
                     answer_all(batch, &NotSequenced::Unknown(problem));
                     return Ok(());
                 }
                 Err(error) => {
                     tracing::error!(%error, "a batch was not sequenced");
+                    self.instruments.store_error();
                     answer_all(batch, &NotSequenced::Failed(error.to_string()));
                     return lasting(error);
                 }
@@ -227,7 +239,10 @@ impl<S: CheckpointStore> Operator<S> {
         self.state = state;
         self.share();
         let _ = self.latest.send_replace(self.sequencer.checkpoint().clone());
+        self.instruments.size(self.sequencer.checkpoint().size());
         for (index, submission) in (first_index..).zip(batch) {
+            let seconds = submission.since.elapsed().as_secs_f64();
+            self.instruments.sequenced(submission.entry.kind(), seconds);
             submission.answer(&Ok(index));
         }
     }

@@ -15,8 +15,9 @@
 //! A request has at most [`MAX_BODY_BYTES`]; a submitter waits at most [`MAX_WAIT`]. `429` says that the queue is
 //! full, `503` that nothing was taken for another reason; both with `Retry-After`.
 
-use super::follow::Follower;
 use super::gossip::{Gossip, NotKept};
+use super::instruments::Instruments;
+use super::judge::Judge;
 use super::operator::{Desk, NotSequenced, SharedState};
 use crate::client::{EvidencePage, Level, Placed, SiteAt};
 use crate::consortium::{CopyError, Published, Tiles, TilesError};
@@ -57,6 +58,7 @@ pub(crate) struct Counter {
     pub(crate) origin: Arc<str>,
     pub(crate) gossip: Gossip,
     pub(crate) state: SharedState,
+    pub(crate) instruments: Instruments,
 }
 
 impl Counter {
@@ -90,9 +92,10 @@ impl Counter {
 #[derive(Clone)]
 pub(crate) struct Booth {
     pub(crate) witness: Arc<Witness>,
-    pub(crate) gossip: Gossip,
-    /// Of a mirror: it copies what it is asked to cosign, first.
-    pub(crate) mirror: Option<Arc<Follower>>,
+    pub(crate) judge: Judge,
+    /// A mirror copies what it is asked to cosign, first.
+    pub(crate) mirrors: bool,
+    pub(crate) instruments: Instruments,
 }
 
 /// Paths that serve a log's tiles.
@@ -323,9 +326,13 @@ async fn submit(
 ) -> Response {
     let entry = match Entry::parse(&body) {
         Ok(entry) => entry,
-        Err(error) => return bad(&error.to_string()),
+        Err(error) => {
+            counter.instruments.refused("malformed");
+            return bad(&error.to_string());
+        }
     };
     if entry.origin() != &*counter.origin {
+        counter.instruments.refused("other-log");
         let text = format!("this log is {}, the entry is meant for another\n", counter.origin);
         return (StatusCode::FORBIDDEN, text).into_response();
     }
@@ -352,12 +359,19 @@ async fn submit(
 }
 
 async fn not_sequenced(counter: &Counter, entry: &Entry, error: &NotSequenced) -> Response {
+    counter.instruments.refused(match error {
+        NotSequenced::Refused(_) => "refused",
+        NotSequenced::Full => "full",
+        NotSequenced::Failed(_) => "failed",
+        NotSequenced::Unknown(_) => "unknown",
+        NotSequenced::Stopping => "stopping",
+    });
     let status = match error {
         NotSequenced::Refused(refused) => {
             // Why is said to the submitter: it may name a key, and that of a patient is a pseudonym.
             tracing::warn!(kind = %entry.kind(), "an entry was refused");
             // A stranger's attempt is nobody's, and strangers could make any number of them.
-            if counter.knows_a_signer(entry) {
+            if refused.is_attempt() && counter.knows_a_signer(entry) {
                 let reason = refused.to_string();
                 counter.gossip.refused(EvidenceKind::RefusedEntry, entry, &reason).await;
             }
@@ -375,13 +389,14 @@ async fn not_sequenced(counter: &Counter, entry: &Entry, error: &NotSequenced) -
 }
 
 async fn add_checkpoint(State(booth): State<Booth>, body: Bytes) -> Response {
-    let Booth { witness, gossip, mirror } = booth;
-    if let Some(mirror) = mirror {
+    let Booth { witness, judge, mirrors, instruments } = booth;
+    if let Some(mirror) = judge.follower.as_ref().filter(|_| mirrors) {
         let asked = AddCheckpoint::parse(&body);
         let checkpoint = asked.map(|asked| asked.checkpoint).unwrap_or_default();
         // What is not the log's own the witness refuses below, with the right status.
         if let Err(error @ CopyError::Read(_)) = mirror.take(checkpoint.as_bytes()).await {
             tracing::warn!(%error, "not copied, so not cosigned");
+            instruments.cosigned("not-copied");
             let answer = "a mirror cosigns what it has stored, and could not read this\n";
             return (StatusCode::SERVICE_UNAVAILABLE, answer).into_response();
         }
@@ -391,11 +406,23 @@ async fn add_checkpoint(State(booth): State<Booth>, body: Bytes) -> Response {
     let cosigned =
         tokio::task::spawn_blocking(move || witness.add_checkpoint(&asked, super::now_s())).await;
     let error = match cosigned {
-        Ok(Ok(line)) => return line.into_response(),
+        Ok(Ok(line)) => {
+            instruments.cosigned("cosigned");
+            return line.into_response();
+        }
         Ok(Err(error)) => error,
         Err(_) => return StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     };
-    gossip.refused_checkpoint(&error).await;
+    instruments.cosigned(match &error {
+        AddCheckpointError::Conflict { .. } => "conflict",
+        AddCheckpointError::Inconsistent(_) => "inconsistent",
+        AddCheckpointError::Signature(_) => "signature",
+        AddCheckpointError::Database(_) => "database",
+        _ => "malformed",
+    });
+    if let Some(seen) = error.evidence() {
+        judge.hear(seen).await;
+    }
     let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     match error {
         AddCheckpointError::Conflict { remembered, .. } => {
@@ -445,6 +472,12 @@ async fn told(State(gossip): State<Gossip>, body: Bytes) -> Response {
         Ok(evidence) => match gossip.take(evidence).await {
             Ok(()) => StatusCode::OK.into_response(),
             Err(error @ NotKept::OtherLog) => bad(&error.to_string()),
+            Err(error @ NotKept::Stranger) => {
+                (StatusCode::FORBIDDEN, format!("{error}\n")).into_response()
+            }
+            Err(error @ NotKept::MembersUnknown) => {
+                (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response()
+            }
             Err(error @ NotKept::Full) => {
                 (StatusCode::INSUFFICIENT_STORAGE, format!("{error}\n")).into_response()
             }

@@ -1,5 +1,7 @@
 //! A consortium of four members in one process, over real sockets.
 
+mod news;
+
 use super::*;
 use crate::client::{Level, SubmitError};
 use crate::consortium::included;
@@ -28,6 +30,7 @@ struct Consortium {
     shutdown: CancellationToken,
     running: Vec<Option<Running>>,
     http: reqwest::Client,
+    stale_s: u64,
 }
 
 impl Consortium {
@@ -44,6 +47,7 @@ impl Consortium {
             shutdown: CancellationToken::new(),
             running: (0..4).map(|_| None).collect(),
             http: client::http(None).unwrap(),
+            stale_s: 60,
         };
         let genesis = own.genesis();
         std::fs::write(own.path("genesis.entry"), genesis.as_bytes()).unwrap();
@@ -105,11 +109,14 @@ impl Consortium {
         let text = format!(
             "roles = {roles}\ndata_dir = 'data-{n}'\nlog = '{}'\n[http]\nlisten = '127.0.0.1:{}'\n\
              [admin]\nlisten = '127.0.0.1:0'\n[member]\nkey_file = 'member-{n}.key'\n\
-             [witness]\nkey_file = 'witness-{n}.key'\n[follow]\nurl = '{}'\npoll_ms = 100\n\
-             [operator]\nkey_file = 'log.key'\ngenesis_file = 'genesis.entry'\nbatch_ms = 5\n",
+             [witness]\nkey_file = 'witness-{n}.key'\n[follow]\nurl = '{}'\npoll_ms = 100\nstale_s = {}\n\
+             [operator]\nkey_file = 'log.key'\ngenesis_file = 'genesis.entry'\nbatch_ms = 5\n\
+             refresh_s = {}\n",
             self.log.vkey(),
             self.ports[n],
-            self.url(0)
+            self.url(0),
+            self.stale_s,
+            self.stale_s.div_ceil(4)
         );
         let path = self.path(&format!("{n}.toml"));
         std::fs::write(&path, text).unwrap();
@@ -193,6 +200,17 @@ async fn an_entry_is_sequenced_then_witnessed_then_proven_and_copied() {
     let policy = client.get("/v1/policy").await.unwrap();
     let policy: Policy = String::from_utf8(policy).unwrap().parse().unwrap();
     assert_eq!(policy, consortium.policy());
+    let admin = consortium.running[0].as_ref().unwrap().admin_addr();
+    let answer = consortium.http.get(format!("http://{admin}/metrics")).send().await.unwrap();
+    let metrics = answer.text().await.unwrap();
+    for line in [
+        "haar_ledger_entries_total{kind=\"commitment\"} 1",
+        "haar_ledger_entries 3",
+        "haar_ledger_sequenced_seconds_count 2",
+        "haar_ledger_witness_requests_total{result=\"cosigned\"}",
+    ] {
+        assert!(metrics.contains(line), "{line} in\n{metrics}");
+    }
     // A mirror serves the same, from its own copy.
     let mirror = consortium.client(1);
     let copied = eventually("the mirror's copy", async || mirror.proof(2).await.ok()).await;

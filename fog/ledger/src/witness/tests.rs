@@ -44,6 +44,11 @@ fn ask(witness: &Witness, request: &AddCheckpoint) -> Result<String, u16> {
     witness.add_checkpoint(request.to_text().as_bytes(), 1_000).map_err(|error| error.status())
 }
 
+fn evidence_of(seen: &Inconsistent) -> Evidence {
+    let remembered = seen.remembered.as_ref().unwrap_or(&seen.offered);
+    Evidence::of_checkpoints(log().vkey(), remembered, &seen.offered).unwrap()
+}
+
 #[test]
 fn what_follows_is_cosigned_and_remembered() {
     let witness = witness();
@@ -179,7 +184,7 @@ fn an_empty_tree_has_one_root() {
         |root| AddCheckpoint { old_size: 0, proof: vec![], checkpoint: note(&log(), 0, root) };
     let error = own.add_checkpoint(empty([1; 32]).to_text().as_bytes(), 1_000).unwrap_err();
     assert_eq!(error.status(), 422);
-    let proof = Evidence::of_inconsistent(log().vkey(), error.evidence().unwrap()).unwrap();
+    let proof = evidence_of(error.evidence().unwrap());
     assert!(proof.is_proof());
     assert!(ask(&own, &empty(tlog_tiles::EMPTY_HASH.0)).is_ok());
     // A proof where none belongs is the asker's mistake and no evidence against the log.
@@ -241,9 +246,7 @@ fn forks_at_every_size_to_1024_are_refused_and_proven() {
             let error = witness.add_checkpoint(request.to_text().as_bytes(), 1_000).unwrap_err();
             assert_eq!(error.status(), status, "size {size}, old {}", request.old_size);
             let forked = request.checkpoint == request_of(size, size, &fork).checkpoint;
-            let evidence = error
-                .evidence()
-                .map(|seen| Evidence::of_inconsistent(log().vkey(), seen).unwrap().to_text());
+            let evidence = error.evidence().map(|seen| evidence_of(seen).to_text());
             match evidence.map(|text| Evidence::parse(&text).unwrap()) {
                 Some(proof) if forked => {
                     assert_eq!((proof.kind(), proof.is_proof()), (EvidenceKind::Fork, true));
