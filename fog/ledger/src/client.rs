@@ -90,6 +90,9 @@ pub enum SubmitError {
     /// The log refuses it, and will again.
     #[error("the log refuses the entry: {0}")]
     Refused(String),
+    /// What it says is in the log already, in an entry of other bytes, or in a log that this one follows.
+    #[error("the log has it already: {0}")]
+    Known(String),
     /// Not now: the queue is full or the server is no operator. Nothing was taken.
     #[error("the log takes nothing now: {0}")]
     NotNow(String),
@@ -202,6 +205,7 @@ impl Client {
             StatusCode::TOO_MANY_REQUESTS | StatusCode::NOT_FOUND | StatusCode::CONFLICT => {
                 Err(SubmitError::NotNow(said()))
             }
+            StatusCode::ALREADY_REPORTED => Err(SubmitError::Known(said())),
             status if status.is_client_error() => Err(SubmitError::Refused(said())),
             _ => Err(SubmitError::Unknown(said())),
         }

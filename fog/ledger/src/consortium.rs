@@ -6,6 +6,7 @@
 #[cfg(test)]
 mod cluster;
 mod folder;
+mod lineage;
 #[cfg(test)]
 mod power_cuts;
 mod reader;
@@ -15,6 +16,7 @@ mod store_faults;
 mod tiles;
 
 pub use folder::{ExportError, FolderReport, fsck_folder};
+pub use lineage::{Lineage, LineageError, MAX_PREDECESSORS};
 pub use reader::{Copy, CopyError, MAX_ADVANCE, ReadLogError, Reader};
 pub use sequencer::{MAX_APPEND_ENTRIES, SequenceError, Sequenced, Sequencer};
 pub use tiles::{ApplyError, MAX_ENTRIES_READ, Published, Tiles, TilesError, included};

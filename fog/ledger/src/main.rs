@@ -2,9 +2,11 @@
 #![forbid(unsafe_code)]
 
 use clap::{Args, Parser, Subcommand};
-use haar_ledger::server::{Config, Role, run};
-use haar_ledger::{Cosigner, Identity};
+use haar_ledger::governance::Operator;
+use haar_ledger::server::{self, Config, PredecessorConfig, Role, check_genesis, run};
+use haar_ledger::{Cosigner, Entry, Identity, VerifierKey};
 use haar_telemetry::{Metrics, Settings, Telemetry, stop_on_signals};
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio_util::sync::CancellationToken;
@@ -26,6 +28,8 @@ enum Command {
     Serve(Serve),
     /// Make a signing key and print its public half.
     Key(Key),
+    /// Make or check the first entry of a log that follows this server's, because its operator is gone.
+    Succeed(Succeed),
     /// Write the published log of a stopped server as static files, for any web server.
     Export(Export),
 }
@@ -53,6 +57,34 @@ struct Export {
     out: PathBuf,
 }
 
+/// The server of the configuration must be stopped. Other members then sign the entry with `haar ledger sign`; the new
+/// operator and everybody else start a server with a configuration and data directory of its own, which names this one's
+/// under `[[predecessor]]`.
+#[derive(Args)]
+struct Succeed {
+    /// The configuration of the server that followed or operated the log that has ended.
+    #[arg(long)]
+    config: PathBuf,
+    /// Who is to operate the next log.
+    #[arg(long, required_unless_present = "check")]
+    name: Option<String>,
+    /// Verifier key of the next log; its name must be another.
+    #[arg(long, value_name = "VKEY", required_unless_present = "check")]
+    log: Option<String>,
+    /// Where the next log will be.
+    #[arg(long, required_unless_present = "check")]
+    url: Option<String>,
+    /// This member's key, which signs first.
+    #[arg(long, value_name = "FILE", required_unless_present = "check")]
+    key: Option<PathBuf>,
+    /// Where to write the entry; it must not be there.
+    #[arg(long, value_name = "FILE", required_unless_present = "check")]
+    out: Option<PathBuf>,
+    /// Only check such an entry.
+    #[arg(long, value_name = "FILE", conflicts_with = "out")]
+    check: Option<PathBuf>,
+}
+
 #[derive(Args)]
 struct Key {
     /// The key's name: a schema-less URL that nobody else uses, such as consortium.example/log.
@@ -70,6 +102,7 @@ async fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(args) => serve(args).await,
         Command::Key(args) => say(make_key(&args)),
+        Command::Succeed(args) => say(succeed(args)),
         Command::Export(args) => say(export(&args)),
     }
 }
@@ -92,6 +125,44 @@ fn export(args: &Export) -> Result<String, String> {
     let entries =
         haar_ledger::server::export(&config, &args.out).map_err(|error| error.to_string())?;
     Ok(format!("{entries} entries in {}; check them: haar fsck --log", args.out.display()))
+}
+
+fn succeed(args: Succeed) -> Result<String, String> {
+    let text = |error: &dyn std::error::Error| error.to_string();
+    let config = Config::load(&args.config).map_err(|error| text(&error))?;
+    if let Some(path) = args.check {
+        let bytes = std::fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let entry = Entry::parse(&bytes).map_err(|error| text(&error))?;
+        let own = PredecessorConfig { log: config.log.clone(), data_dir: config.data_dir.clone() };
+        let mut next = config;
+        next.predecessor.push(own);
+        check_genesis(&next, &entry).map_err(|error| text(&error))?;
+        return Ok(format!("{}: it begins the log {}", path.display(), entry.origin()));
+    }
+    let (Some(name), Some(log), Some(url), Some(key), Some(out)) =
+        (args.name, args.log, args.url, args.key, args.out)
+    else {
+        return Err("--name, --log, --url, --key and --out go together".to_owned());
+    };
+    let log: VerifierKey = log.parse().map_err(|error| text(&error))?;
+    let operator = Operator {
+        name: name.parse().map_err(|error| text(&error))?,
+        log: (&log).into(),
+        url: url.parse().map_err(|error| text(&error))?,
+    };
+    let founder = Identity::load(&key).map_err(|error| text(&error))?;
+    let entry = server::succeed(&config, operator, &founder).map_err(|error| text(&error))?;
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(&out)
+        .map_err(|error| format!("{}: {error}", out.display()))?;
+    file.write_all(entry.as_bytes()).map_err(|error| text(&error))?;
+    Ok(format!(
+        "{}: signed by {}; others sign it: haar ledger sign",
+        out.display(),
+        founder.origin()
+    ))
 }
 
 async fn serve(args: Serve) -> ExitCode {

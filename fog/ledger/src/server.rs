@@ -27,17 +27,19 @@ mod tls;
 
 pub use config::{
     AdminConfig, Config, ConfigError, EtcdConfig, FollowConfig, HttpConfig, MemberConfig,
-    OperatorConfig, Role, TelemetryConfig, WitnessConfig,
+    OperatorConfig, PredecessorConfig, Role, TelemetryConfig, WitnessConfig,
 };
 pub use gossip::MAX_KEPT;
 pub use routes::{MAX_BODY_BYTES, MAX_WAIT};
 pub use tls::{Connection, Door, TlsError};
 
 use crate::client::{self, Client, HttpError};
-use crate::consortium::{Copy, ExportError, Reader, SequenceError, Sequencer, Tiles, TilesError};
+use crate::consortium::{
+    Copy, ExportError, Lineage, LineageError, Reader, SequenceError, Sequencer, Tiles, TilesError,
+};
 use crate::cosignature::Cosigner;
 use crate::entry::{Entry, EntryError};
-use crate::governance::{Refused, State};
+use crate::governance::{Operator as OperatorBody, State};
 use crate::identity::{Identity, IdentityError, VerifierKey, VerifierKeyError};
 use crate::store::{CheckpointStore, EtcdStore, RedbStore, StoreError};
 use crate::witness::Witness;
@@ -99,9 +101,9 @@ pub enum ServerError {
     /// The first entry.
     #[error("operator.genesis_file: {0}")]
     Genesis(#[from] EntryError),
-    /// The first entry does not begin a log.
-    #[error("operator.genesis_file: {0}")]
-    Begin(Refused),
+    /// The first entry does not begin a log, or not after those that it follows.
+    #[error("the log's first entry: {0}")]
+    Begin(#[from] LineageError),
     /// The log that is stored has none.
     #[error("the log's first entry is no genesis: it was made by something else")]
     NoGenesis,
@@ -174,8 +176,9 @@ pub async fn start(
     let admin = Admin::bind(config.admin.listen).await?;
     let (addr, admin_addr) = (door.addr(), admin.local_addr());
     let instruments = Instruments::new(&metrics);
+    let before = lineage(&config.predecessor)?;
     let tasks = JoinSet::new();
-    let mut server = Server { config, log, db, http, instruments, shutdown, tasks };
+    let mut server = Server { config, log, db, http, instruments, before, shutdown, tasks };
     let router = server.roles().await?;
     let readiness = Readiness::new();
     readiness.condition("ledger").ready();
@@ -194,6 +197,41 @@ pub async fn start(
     tasks.spawn(async move { Ok(admin.serve(router, stop).await?) });
     tracing::info!(%addr, %admin_addr, "haar-ledger is up");
     Ok(Running { addr, admin_addr, tasks, shutdown })
+}
+
+/// Makes the first entry of a log that follows the one of this configuration, whose server is stopped: signed by
+/// `founder`, to be signed by as many members as the rules want.
+///
+/// # Errors
+/// If the server runs, or its copy has no cosigned checkpoint.
+pub fn succeed(
+    config: &Config,
+    operator: OperatorBody,
+    founder: &Identity,
+) -> Result<Entry, ServerError> {
+    let path = config.data_dir.join(DATABASE_FILE);
+    let db = Arc::new(Database::open(path).map_err(redb::Error::from)?);
+    let tiles = Tiles::open(db, config.log.parse()?)?;
+    Ok(lineage(&config.predecessor)?.successor(&tiles, operator, founder)?)
+}
+
+/// Whether `genesis` begins the log of this configuration, after those that it follows.
+///
+/// # Errors
+/// If it does not, or a copy cannot be read.
+pub fn check_genesis(config: &Config, genesis: &Entry) -> Result<State, ServerError> {
+    Ok(lineage(&config.predecessor)?.begin(genesis)?)
+}
+
+/// This member's copies of the logs before.
+fn lineage(before: &[PredecessorConfig]) -> Result<Lineage, ServerError> {
+    let mut logs = Vec::new();
+    for PredecessorConfig { log, data_dir } in before {
+        let path = data_dir.join(DATABASE_FILE);
+        let db = Arc::new(Database::open(path).map_err(redb::Error::from)?);
+        logs.push(Tiles::open(db, log.parse()?)?);
+    }
+    Ok(Lineage::new(logs))
 }
 
 /// Writes what a server that is stopped has published to a folder of static files; how many entries.
@@ -245,6 +283,7 @@ struct Server {
     db: Arc<Database>,
     http: reqwest::Client,
     instruments: Instruments,
+    before: Lineage,
     shutdown: CancellationToken,
     tasks: JoinSet<Result<(), ServerError>>,
 }
@@ -262,7 +301,7 @@ impl Server {
         };
         let state = SharedState::default();
         if let Some(tiles) = &tiles {
-            replay(&state, tiles)?;
+            replay(&self.before, &state, tiles)?;
         }
         let gossip = self.gossip(&state)?;
         let mut router = routes::evidence(gossip.clone());
@@ -340,7 +379,7 @@ impl Server {
         let genesis = std::fs::read(&config.genesis_file)
             .map_err(|error| ServerError::File { path: config.genesis_file.clone(), error })?;
         let first = Entry::parse(&genesis)?;
-        State::genesis(&first).map_err(ServerError::Begin)?;
+        self.before.begin(&first)?;
         match &config.etcd {
             None => {
                 let store = RedbStore::open(self.db.clone())?;
@@ -365,7 +404,7 @@ impl Server {
     ) -> Result<Router, ServerError> {
         let tiles = sequencer.tiles().clone();
         // Opening may have made the log, or applied what was staged.
-        replay(state, &tiles)?;
+        replay(&self.before, state, &tiles)?;
         let known = state.read().unwrap_or_else(PoisonError::into_inner).clone();
         let known = known.ok_or(ServerError::NoGenesis)?;
         let batching = Batching {
@@ -428,6 +467,7 @@ impl Server {
             stale_s: config.stale_s,
             monitors: self.config.roles.contains(&Role::Monitor),
             instruments: self.instruments.clone(),
+            before: self.before.clone(),
         });
         let (own, stop) = (Arc::clone(&follower), self.shutdown.clone());
         self.tasks.spawn(async move {
@@ -439,7 +479,7 @@ impl Server {
 }
 
 /// Applies to the state what is stored here and not in it yet.
-fn replay(state: &SharedState, tiles: &Tiles) -> Result<(), TilesError> {
+fn replay(before: &Lineage, state: &SharedState, tiles: &Tiles) -> Result<(), TilesError> {
     let mut state = state.write().unwrap_or_else(PoisonError::into_inner);
     loop {
         let first = state.as_ref().map_or(0, State::next_index);
@@ -449,7 +489,7 @@ fn replay(state: &SharedState, tiles: &Tiles) -> Result<(), TilesError> {
         }
         for (index, entry) in (first..).zip(entries) {
             // What the rules refuse was told when it came.
-            let _ = follow::follow(&mut state, index, &entry);
+            let _ = follow::follow(before, &mut state, index, &entry);
         }
         if state.is_none() {
             // Not a log of ours: its first entry is no genesis.

@@ -43,9 +43,10 @@ use crate::store::Store;
 use claims::{Claims, ClaimsError};
 use gatekeeper::Gatekeeper;
 use haar_ledger::client::{Client, HttpError, http};
-use haar_ledger::consortium::{Reader, Tiles, TilesError};
+use haar_ledger::consortium::{Lineage, Reader, Tiles, TilesError};
 use haar_ledger::server::{Door, HttpConfig, TlsError};
-use haar_ledger::{Policy, PolicySyntaxError, ReadError};
+use haar_ledger::{Policy, PolicySyntaxError, ReadError, VerifierKey, VerifierKeyError};
+use sha2::{Digest, Sha256};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -55,8 +56,12 @@ use view::Follower;
 
 pub(crate) use view::create;
 
-/// The name of the consortium log's copy in the data directory.
-pub const COPY_FILE: &str = "consortium.redb";
+/// The name of a consortium log's copy in the data directory: `consortium-`, the first eight hexadecimal digits of the SHA-256 of
+/// the log's verifier key, `.redb`.
+pub fn copy_file(log: &VerifierKey) -> String {
+    let hash = hex::encode(Sha256::digest(log.as_str()));
+    format!("consortium-{}.redb", &hash[..8])
+}
 
 /// How long open requests may take after shutdown.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
@@ -85,9 +90,25 @@ pub enum AccessError {
     Copy(#[from] TilesError),
     /// Its file.
     #[error(
-        "{COPY_FILE} in the data directory does not open: {0}. Move it away: it is copied again"
+        "the consortium log's copy in the data directory (consortium-*.redb) does not open: {0}. Move it away: it is copied again"
     )]
     Database(#[from] redb::Error),
+    /// The copy of a log before.
+    #[error(
+        "{path}, the copy of the log {log} that the consortium log follows: {error}. Take that file from another fog", path = .path.display()
+    )]
+    Predecessor {
+        /// The file.
+        path: PathBuf,
+        /// Whose copy.
+        log: String,
+        /// What is wrong.
+        #[source]
+        error: Box<redb::DatabaseError>,
+    },
+    /// A key of such a log.
+    #[error("consortium.predecessors: {0}")]
+    PredecessorKey(#[from] VerifierKeyError),
     /// What patients have said.
     #[error(transparent)]
     Read(#[from] ReadError),
@@ -121,13 +142,15 @@ impl Access {
             .map_err(|error| AccessError::File { path: consortium.policy_file.clone(), error })?;
         let policy: Policy = text.parse()?;
         let [log] = policy.logs() else { return Err(AccessError::Logs(policy.logs().len())) };
-        let db = redb::Database::create(data_dir.join(COPY_FILE)).map_err(redb::Error::from)?;
+        let before = lineage(&consortium.predecessors, data_dir)?;
+        let path = data_dir.join(copy_file(&log.key));
+        let db = redb::Database::create(path).map_err(redb::Error::from)?;
         let tiles = Tiles::open(Arc::new(db), log.key.clone())?;
         let http = http(consortium.ca_file.as_deref())?;
         let readers = consortium.urls.iter();
         let readers = readers.map(|url| Reader::new(Client::new(http.clone(), url))).collect();
         let poll = Duration::from_millis(config.poll_ms);
-        let follower = Follower::open(tiles, policy, readers, poll, &store)?;
+        let follower = Follower::open(tiles, before, policy, readers, poll, &store)?;
         let claims = match &config.claims_file {
             Some(path) => Claims::load(path)?,
             None => Claims::default(),
@@ -167,4 +190,20 @@ impl Access {
         };
         tokio::join!(following, serving);
     }
+}
+
+/// The copies of the logs before.
+fn lineage(keys: &[String], data_dir: &Path) -> Result<Lineage, AccessError> {
+    let mut logs = Vec::new();
+    for key in keys {
+        let log: VerifierKey = key.parse()?;
+        let path = data_dir.join(copy_file(&log));
+        let db = redb::Database::open(&path).map_err(|error| AccessError::Predecessor {
+            path,
+            log: log.origin().to_owned(),
+            error: Box::new(error),
+        })?;
+        logs.push(Tiles::open(Arc::new(db), log)?);
+    }
+    Ok(Lineage::new(logs))
 }

@@ -129,6 +129,9 @@ pub struct ConsortiumConfig {
     pub urls: Vec<String>,
     /// File of the trust policy (C2SP tlog-policy): the log, its witnesses and the quorum.
     pub policy_file: PathBuf,
+    /// Verifier keys of the logs that this one follows, the oldest first, where the members have gone on with another operator.
+    #[serde(default)]
+    pub predecessors: Vec<String>,
     /// PEM file of the only authorities that are trusted; default the system's.
     #[serde(default)]
     pub ca_file: Option<PathBuf>,

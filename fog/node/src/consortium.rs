@@ -16,7 +16,10 @@
 //!
 //! # Format
 //! Table `fog.consortium`, text → u64: `next`, the first leaf that is not put forward; `sequenced`, `witnessed`,
-//! the sizes of the site log that have reached that level; `evidence <url>`, the place in that server's evidence.
+//! the sizes of the site log that have reached that level; `evidence <url>`, the place in that server's evidence; `log`, the first
+//! eight bytes of the SHA-256 of the consortium log's verifier key. Where that changes, because the members have gone on under another operator,
+//! everything that was not witnessed is put forward again, before the new log; what it has from the old one it says.
+//!
 //! Losing a row means doing it again: entries are made deterministically, and the log knows them by their
 //! bytes.
 
@@ -34,7 +37,8 @@ use haar_ledger::{
 };
 use haar_schema::EdgeId;
 use haar_telemetry::{Counter, Gauge, KeyValue, Metrics, names};
-use redb::{ReadableDatabase, TableDefinition, WriteTransaction};
+use redb::{ReadableDatabase, ReadableTable as _, TableDefinition, WriteTransaction};
+use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -45,6 +49,8 @@ const TABLE: TableDefinition<&str, u64> = TableDefinition::new("fog.consortium")
 const NEXT: &str = "next";
 const SEQUENCED: &str = "sequenced";
 const WITNESSED: &str = "witnessed";
+const LOG: &str = "log";
+const EVIDENCE: &str = "evidence ";
 
 /// The kinds of leaves that are put before the members one by one. Digests are covered by the site's
 /// checkpoints.
@@ -97,6 +103,9 @@ pub enum EnvoyError {
     /// The HTTPS client.
     #[error(transparent)]
     Http(#[from] HttpError),
+    /// How far the site log had come.
+    #[error("the fog's database: {0}")]
+    Database(#[from] redb::Error),
 }
 
 /// What edges keep until the consortium log has what came of it.
@@ -186,6 +195,12 @@ impl Envoy {
         let policy: Policy = text.parse()?;
         let [log] = policy.logs() else { return Err(EnvoyError::Logs(policy.logs().len())) };
         let origin = log.key.origin().to_owned();
+        if begin(&store, log.key.as_str())? {
+            tracing::info!(
+                log = origin,
+                "another log than before; what was not witnessed is put forward again"
+            );
+        }
         let http = http(config.ca_file.as_deref())?;
         let clients = |urls: &[String]| -> Vec<Client> {
             urls.iter().map(|url| Client::new(http.clone(), url)).collect()
@@ -281,8 +296,12 @@ impl Envoy {
             for batch in entries.chunks(UNDER_WAY) {
                 let submitted = batch.iter().map(|entry| self.submit(entry, Level::Sequenced));
                 for placed in futures_util::future::join_all(submitted).await {
-                    placed?;
-                    self.count("commitment");
+                    match placed {
+                        Ok(_) => self.count("commitment"),
+                        // From before an answer was lost, or from the log that this one follows.
+                        Err(RoundError::Submit(SubmitError::Known(_))) => {}
+                        Err(error) => return Err(error),
+                    }
                 }
             }
             self.remember(NEXT, end)?;
@@ -301,6 +320,8 @@ impl Envoy {
         let known = self.known().await?;
         if let Some((client, at)) = &known
             && at.size > sent
+            // At 0 is the log's first entry: that checkpoint stands in a log before it.
+            && at.index > 0
         {
             let entry = client.entry(at.index).await?;
             entry.verify(self.store.log().identity().vkey())?;
@@ -308,6 +329,9 @@ impl Envoy {
             return Ok(());
         }
         let known = known.map_or(0, |(_, at)| at.size);
+        if known == size {
+            return Ok(());
+        }
         let body = SiteCheckpointBody {
             checkpoint: snapshot.checkpoint()?.note().to_owned(),
             proof: snapshot.consistency(known)?.into_iter().map(Hex).collect(),
@@ -379,7 +403,7 @@ impl Envoy {
 
     async fn ask_for_evidence(&mut self, place: usize) -> Result<(), RoundError> {
         let client = self.informants[place].clone();
-        let cursor = format!("evidence {}", client.url());
+        let cursor = format!("{EVIDENCE}{}", client.url());
         let (next, found) = client.evidence(self.number(&cursor)?).await?;
         if found.is_empty() {
             return Ok(());
@@ -416,7 +440,9 @@ impl Envoy {
         for client in &self.clients {
             match client.submit(entry, level, PATIENCE).await {
                 Ok(placed) => return Ok(placed.index),
-                Err(error @ SubmitError::Refused(_)) => return Err(error.into()),
+                Err(error @ (SubmitError::Refused(_) | SubmitError::Known(_))) => {
+                    return Err(error.into());
+                }
                 Err(error) => last = error,
             }
         }
@@ -440,6 +466,29 @@ impl Envoy {
         tx.commit()?;
         Ok(())
     }
+}
+
+/// Notes which log the site is put before; whether it is another than before.
+fn begin(store: &Store, log: &str) -> Result<bool, redb::Error> {
+    let hash: [u8; 32] = Sha256::digest(log).into();
+    let (number, _) = hash.split_first_chunk::<8>().unwrap_or((&[0; 8], &[]));
+    let own = u64::from_be_bytes(*number);
+    let tx = store.database().begin_write()?;
+    let mut changed = false;
+    {
+        let mut table = tx.open_table(TABLE)?;
+        let before = table.insert(LOG, own)?.map(|row| row.value());
+        if before.is_some_and(|before| before != own) {
+            changed = true;
+            let witnessed = table.get(WITNESSED)?.map_or(0, |row| row.value());
+            table.insert(NEXT, witnessed)?;
+            table.insert(SEQUENCED, witnessed)?;
+            // The members' servers begin anew with it; what is known already is known by its bytes.
+            table.retain(|key, _| !key.starts_with(EVIDENCE))?;
+        }
+    }
+    tx.commit()?;
+    Ok(changed)
 }
 
 /// Whether a decision on access was one in an emergency. An erased one was told when it was made, or is not told.

@@ -4,7 +4,7 @@ use super::server::{read_entry, signer};
 use crate::failure::Failure;
 use haar_ledger::consent::bundle_hash;
 use haar_ledger::governance::{
-    Digest, Genesis as Body, Member, Operator, Predecessor, Quorums, State,
+    Digest, Genesis as Body, Member, Operator, Predecessor, Quorums, Refused, State,
 };
 use haar_ledger::{Entry, EntryKind};
 use serde::Deserialize;
@@ -100,6 +100,9 @@ fn say(entry: &Entry, path: &Path) {
     }
     match State::genesis(entry) {
         Ok(_) => println!("it can begin the log {}", entry.origin()),
+        Err(Refused::Successor(_)) => println!(
+            "it is to follow another log; `haar-ledger succeed --check` says whether it does"
+        ),
         Err(refused) => println!("it cannot begin a log yet: {refused}"),
     }
 }

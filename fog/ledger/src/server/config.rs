@@ -1,6 +1,7 @@
 //! The server's one configuration file: TOML, unknown keys an error, secrets only by the names of files.
 //! `haar-ledger.example.toml` documents it, and a test reads it.
 
+use crate::consortium::MAX_PREDECESSORS;
 pub use haar_telemetry::ConfigError;
 use haar_telemetry::read_config;
 use serde::Deserialize;
@@ -47,6 +48,9 @@ pub struct Config {
     /// For the roles mirror and monitor: the log that is followed.
     #[serde(default)]
     pub follow: Option<FollowConfig>,
+    /// The logs that this one follows, the oldest first: this member's copies of them.
+    #[serde(default)]
+    pub predecessor: Vec<PredecessorConfig>,
     /// Metrics and health.
     #[serde(default)]
     pub admin: AdminConfig,
@@ -129,6 +133,16 @@ pub struct FollowConfig {
     /// After how many seconds without a fresh cosignature a checkpoint is stale; default 60.
     #[serde(default = "default_stale_s")]
     pub stale_s: u64,
+}
+
+/// A log that was before this one.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PredecessorConfig {
+    /// Its verifier key.
+    pub log: String,
+    /// The data directory of the server that operated, mirrored or monitored it. That server must be stopped.
+    pub data_dir: PathBuf,
 }
 
 /// Metrics and health.
@@ -253,6 +267,15 @@ impl Config {
                 );
             }
         }
+        if self.predecessor.len() > MAX_PREDECESSORS {
+            return wrong("predecessor", "is there more than 64 times");
+        }
+        if self.predecessor.iter().any(|before| before.data_dir == self.data_dir) {
+            return wrong(
+                "predecessor.data_dir",
+                "is this server's own: a log has its own data_dir",
+            );
+        }
         if self.follow.as_ref().is_some_and(|follow| !(50..=60_000).contains(&follow.poll_ms)) {
             return wrong("follow.poll_ms", "is from 50 to 60000");
         }
@@ -267,6 +290,7 @@ impl Config {
         );
         paths.extend(self.member.as_mut().map(|member| &mut member.key_file));
         paths.extend(self.witness.as_mut().map(|witness| &mut witness.key_file));
+        paths.extend(self.predecessor.iter_mut().map(|before| &mut before.data_dir));
         if let Some(operator) = &mut self.operator {
             paths.extend([&mut operator.key_file, &mut operator.genesis_file]);
         }
@@ -301,7 +325,11 @@ mod tests {
             })
             .collect();
         let all = parse(&all).unwrap();
-        assert!(all.follow.is_some() && all.operator.unwrap().etcd.is_some());
+        assert!(
+            all.follow.is_some()
+                && !all.predecessor.is_empty()
+                && all.operator.unwrap().etcd.is_some()
+        );
     }
 
     #[test]

@@ -17,10 +17,10 @@ use super::instruments::Instruments;
 use super::operator::SharedState;
 use crate::checkpoint::{CheckpointError, Head};
 use crate::client::Client;
-use crate::consortium::{Copy, CopyError, Reader, Tiles};
+use crate::consortium::{Copy, CopyError, Lineage, LineageError, Reader, Tiles};
 use crate::entry::Entry;
 use crate::evidence::EvidenceKind;
-use crate::governance::{Refused, State};
+use crate::governance::State;
 use crate::policy::Policy;
 use sha2::{Digest, Sha256};
 use std::sync::{PoisonError, RwLockWriteGuard};
@@ -41,6 +41,8 @@ pub(crate) struct Follower {
     /// Whether it compares what others are shown.
     pub(crate) monitors: bool,
     pub(crate) instruments: Instruments,
+    /// The logs before.
+    pub(crate) before: Lineage,
 }
 
 impl Follower {
@@ -77,7 +79,7 @@ impl Follower {
         };
         self.instruments.size(copy.size());
         for (index, bytes) in &new {
-            let followed = follow(&mut write(&self.state), *index, bytes);
+            let followed = follow(&self.before, &mut write(&self.state), *index, bytes);
             if let Err(refused) = followed {
                 // Why may name a key, and that of a patient is a pseudonym: the entry is in the log for who may look.
                 tracing::error!(index, "the operator put into the log what its rules refuse");
@@ -190,11 +192,16 @@ fn write(state: &SharedState) -> RwLockWriteGuard<'_, Option<State>> {
 }
 
 /// Applies an entry that is in the log; why the rules refuse it, if they do. Everybody comes to the same.
-pub(crate) fn follow(state: &mut Option<State>, index: u64, bytes: &[u8]) -> Result<(), Refused> {
+pub(crate) fn follow(
+    before: &Lineage,
+    state: &mut Option<State>,
+    index: u64,
+    bytes: &[u8],
+) -> Result<(), LineageError> {
     match state {
-        Some(state) => state.apply_leaf(index, bytes).map(drop),
+        Some(state) => Ok(state.apply_leaf(index, bytes).map(drop)?),
         None => {
-            *state = Some(State::genesis(&Entry::parse(bytes)?)?);
+            *state = Some(before.begin(&Entry::parse(bytes)?)?);
             Ok(())
         }
     }

@@ -23,7 +23,7 @@ use crate::client::{EvidencePage, Level, Placed, SiteAt};
 use crate::consortium::{CopyError, Published, Tiles, TilesError};
 use crate::entry::{Entry, EntryKind, MAX_ENTRY_BYTES};
 use crate::evidence::{Evidence, EvidenceKind};
-use crate::governance::{CommitmentBody, SiteHead};
+use crate::governance::{CommitmentBody, Refused, SiteHead};
 use crate::leaf::LeafKind;
 use crate::plain_proof::PlainProof;
 use crate::policy::Policy;
@@ -368,6 +368,9 @@ async fn not_sequenced(counter: &Counter, entry: &Entry, error: &NotSequenced) -
     });
     let status = match error {
         NotSequenced::Refused(refused) => {
+            if *refused == Refused::Again {
+                return (StatusCode::ALREADY_REPORTED, format!("{refused}\n")).into_response();
+            }
             // Why is said to the submitter: it may name a key, and that of a patient is a pseudonym.
             tracing::warn!(kind = %entry.kind(), "an entry was refused");
             // A stranger's attempt is nobody's, and strangers could make any number of them.

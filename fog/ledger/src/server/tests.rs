@@ -1,6 +1,7 @@
 //! A consortium of four members in one process, over real sockets.
 
 mod news;
+mod succession;
 
 use super::*;
 use crate::client::{Level, SubmitError};

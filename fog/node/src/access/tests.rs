@@ -9,6 +9,7 @@ use haar_ledger::consent::{
     RequestSignature, SignedRequest, SignedStatement, Statement, audit_name, bundle_hash,
     patient_key_name,
 };
+use haar_ledger::consortium::Lineage;
 use haar_ledger::governance::{Digest, KeyBody, Role};
 use haar_ledger::{Cosigner, Entry, EntryKind, Held, Identity, LeafKind, Record};
 use haar_schema::Subject;
@@ -56,7 +57,7 @@ fn view() -> SharedView {
     }
     let mut view = View::default();
     for (index, entry) in (0..).zip(&entries) {
-        view.apply(index, entry.as_bytes());
+        view.apply(&Lineage::default(), index, entry.as_bytes());
     }
     assert_eq!(view.state.as_ref().unwrap().keys().count(), 2);
     view.vouched_s = Some(NOW_S);

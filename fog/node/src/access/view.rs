@@ -1,7 +1,7 @@
 //! What this site knows of the consortium, and since when.
 //!
 //! # Format
-//! The log's copy is [`crate::access::COPY_FILE`], tables of `haar_ledger::consortium::Tiles`; nothing of it is secret. Table
+//! The log's copy is in [`crate::access::copy_file`], tables of `haar_ledger::consortium::Tiles`; nothing of it is secret. Table
 //! `fog.statements` of the fog's database, leaf u64 → u64: the site's leaves with statements of patients, and how many
 //! entries of the consortium log were known when each was taken. What they say lies sealed in the
 //! log's records.
@@ -13,7 +13,7 @@
 use super::AccessError;
 use crate::store::Store;
 use haar_ledger::consent::{BundleError, Consents, Decider, SignedStatement};
-use haar_ledger::consortium::{Copy as LogCopy, Reader, Tiles};
+use haar_ledger::consortium::{Copy as LogCopy, Lineage, LineageError, Reader, Tiles};
 use haar_ledger::governance::State;
 use haar_ledger::{Entry, Policy};
 use redb::{ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
@@ -71,13 +71,17 @@ impl View {
     }
 
     /// Applies an entry. One that the rules refuse changes nothing, for everybody alike.
-    pub(super) fn apply(&mut self, index: u64, entry: &[u8]) {
+    pub(super) fn apply(&mut self, before: &Lineage, index: u64, entry: &[u8]) {
         let known = self.state.as_ref().map(State::policy_bundle);
         match &mut self.state {
             Some(state) => drop(state.apply_leaf(index, entry)),
-            None => {
-                self.state = Entry::parse(entry).ok().and_then(|entry| State::genesis(&entry).ok())
-            }
+            None => match Entry::parse(entry).map_err(LineageError::from) {
+                Ok(entry) => match before.begin(&entry) {
+                    Ok(state) => self.state = Some(state),
+                    Err(error) => tracing::error!(%error, "the consortium log does not begin"),
+                },
+                Err(error) => tracing::error!(%error, "the consortium log does not begin"),
+            },
         }
         let bundle = self.state.as_ref().map(State::policy_bundle);
         if bundle != known {
@@ -89,6 +93,7 @@ impl View {
 /// Copies the consortium log and renews the view.
 pub(crate) struct Follower {
     copy: LogCopy,
+    before: Lineage,
     policy: Policy,
     readers: Vec<Reader>,
     poll: Duration,
@@ -99,6 +104,7 @@ impl Follower {
     /// Begins with what is on disk.
     pub(super) fn open(
         tiles: Tiles,
+        before: Lineage,
         policy: Policy,
         readers: Vec<Reader>,
         poll: Duration,
@@ -112,13 +118,13 @@ impl Follower {
                 break;
             }
             for (index, entry) in (first..).zip(&entries) {
-                view.apply(index, entry);
+                view.apply(&before, index, entry);
             }
             first += entries.len() as u64;
         }
         restore(&mut view, store)?;
         let view = SharedView(Arc::new(RwLock::new(view)));
-        Ok(Self { copy: LogCopy::open(tiles)?, policy, readers, poll, view })
+        Ok(Self { copy: LogCopy::open(tiles)?, before, policy, readers, poll, view })
     }
 
     pub(super) fn view(&self) -> SharedView {
@@ -167,7 +173,7 @@ impl Follower {
             };
             let mut view = self.view.write();
             for (index, entry) in &new {
-                view.apply(*index, entry);
+                view.apply(&self.before, *index, entry);
             }
             let vouched_s = self.policy.vouched_s(&cosigned);
             // A checkpoint of fewer entries vouches for another view than this one.

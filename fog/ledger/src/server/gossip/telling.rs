@@ -146,7 +146,7 @@ async fn enter(gossip: &Gossip, client: &Client, evidence: &Evidence) -> bool {
         }
     };
     match client.submit(&entry, Level::Sequenced, PATIENCE).await {
-        Ok(_) => true,
+        Ok(_) | Err(SubmitError::Known(_)) => true,
         Err(error @ SubmitError::Refused(_)) => {
             tracing::warn!(%error, "the log does not want evidence");
             true
