@@ -172,10 +172,77 @@ fn a_hospitals_log_is_put_before_members_whom_nobody_has_to_trust() {
     assert!(edge.terminate().success());
     assert!(fog.terminate().success());
     let log = Identity::load(&site.path("consortium.key")).unwrap().vkey().to_string();
+    // And one that is gone for good is not missed.
+    consortium.servers.remove(0).kill();
     for server in std::mem::take(&mut consortium.servers) {
         assert!(server.terminate().success());
     }
     exported_tiles_are_sound(&site, &log);
+    the_members_go_on_with_another(&site, &mut consortium, &log);
+}
+
+/// By the commands that people use: the second member's server operates the next log, and the hospital goes on.
+fn the_members_go_on_with_another(site: &Site, consortium: &mut Consortium<'_>, log: &str) {
+    let next = consortium.key("consortium.example/log-2", "next.key", false);
+    let run = |args: &str| {
+        let mut command = Command::new(programs::own("haar-ledger"));
+        command.args(args.split_ascii_whitespace()).current_dir(site.path(""));
+        let done = command.output().unwrap();
+        (done.status.success(), String::from_utf8_lossy(&done.stdout).into_owned())
+    };
+    let url = consortium.url(1);
+    let made = run(&format!(
+        "succeed --config ledger-1.toml --name m1.example --log {next} --url {url} --key member-1.key \
+         --out next.entry"
+    ));
+    assert!(made.0, "{}", made.1);
+    consortium.haar("sign next.entry --key member-2.key");
+    assert!(!run("succeed --config ledger-3.toml --check next.entry").0, "two of four are too few");
+    consortium.haar("sign next.entry --key member-3.key");
+    let (begins, said) = run("succeed --config ledger-3.toml --check next.entry");
+    assert!(begins && said.contains("it begins the log"), "{said}");
+    for n in 1..MEMBERS {
+        let path = site.path(&format!("ledger-{n}.toml"));
+        let text = std::fs::read_to_string(&path).unwrap();
+        let text = text
+            .replace("data_dir = 'ledger-", "data_dir = 'next-")
+            .replace(log, &next)
+            .replace("consortium.key", "next.key")
+            .replace("genesis.entry", "next.entry")
+            .replace(&consortium.url(0), &url)
+            .replace("roles = ['witness', 'mirror']", "roles = ['operator', 'witness']");
+        let before = format!("[[predecessor]]\nlog = '{log}'\ndata_dir = 'ledger-{n}'\n");
+        std::fs::write(&path, text + &before).unwrap();
+        let server = consortium.serve(n);
+        consortium.servers.push(server);
+    }
+    until("the next log is witnessed", || {
+        runtime().block_on(consortium.client(1).checkpoint()).is_ok()
+    });
+    std::fs::write(consortium.policy_file(), consortium.ask(1, "policy")).unwrap();
+    let path = site.path("fog.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let text = text
+        .replace(&consortium.url(0), &url)
+        .replace("evidence_from", &format!("predecessors = [\"{log}\"]\nevidence_from"));
+    std::fs::write(&path, text).unwrap();
+    let _broker = site.broker();
+    let mut fog = site.fog();
+    site.wait_ready(&mut fog, site.fog_admin);
+    let leaves = levels(site)["leaves"].as_u64().unwrap();
+    let mut edge = site.edge();
+    site.wait_ready(&mut edge, site.edge_admin);
+    fast_hearts(site, &["bed-3"]);
+    until("the whole site log is witnessed by the next log", || {
+        let levels = levels(site);
+        levels["leaves"].as_u64() > Some(leaves + 2) && levels["witnessed"] == levels["leaves"]
+    });
+    assert!(consortium.ask(3, "show").contains("consortium.example/log-2"));
+    assert!(edge.terminate().success());
+    assert!(fog.terminate().success());
+    for server in std::mem::take(&mut consortium.servers) {
+        assert!(server.terminate().success());
+    }
 }
 
 /// What the mirror has is written as static files, and hashed again from the entries up.
