@@ -25,11 +25,9 @@ impl Hospital<'_> {
     fn run(&self, key: &str, words: &str) -> Result<String, String> {
         let url = format!("https://localhost:{}", self.port);
         let subject = ["--subject", &self.subject];
-        let with_subject = if words.contains("--fhir") && !words.starts_with("audit") {
-            &subject[..0]
-        } else {
-            &subject[..]
-        };
+        let of_nobody =
+            words.contains("--study") || words.contains("--fhir") && !words.starts_with("audit");
+        let with_subject = if of_nobody { &subject[..0] } else { &subject[..] };
         let made = Command::new(programs::own("haar"))
             .arg("ledger")
             .args(words.split_ascii_whitespace())
@@ -96,6 +94,7 @@ fn who_reads_what_is_the_patients_to_say() {
     assert!(!read.contains(&site.subject("bed-2").to_hex()), "{read}");
     every_role_and_purpose(&hospital);
     insurers_get_the_proofs_of_their_claim(&hospital);
+    researchers_get_another_name_in_each_study(&hospital);
 
     // Nothing of it is lost with the process.
     let (before_restart, _) = hospital.audited();
@@ -207,6 +206,24 @@ fn insurers_get_the_proofs_of_their_claim(hospital: &Hospital<'_>) {
     assert!(asks("flagged-event", "").is_err());
 }
 
+fn researchers_get_another_name_in_each_study(hospital: &Hospital<'_>) {
+    let asks =
+        |who, study| hospital.run(who, &format!("read --kind flagged-event --study {study}"));
+    assert!(asks("researcher", "asthma-3").unwrap().contains("\"records\":[]"), "nobody agreed");
+    let mut names = Vec::new();
+    for study in ["asthma-3", "copd-1"] {
+        hospital.grant(&format!(
+            "--to researcher:researcher.example --kinds flagged-event --purpose HRESCH --scope study:{study}"
+        ));
+        let read = asks("researcher", study).unwrap();
+        assert!(read.contains("\"flag\":\"fast\"") && !read.contains(&hospital.subject), "{read}");
+        let answer: serde_json::Value = serde_json::from_str(&read).unwrap();
+        names.push(answer["records"][0]["pseudonym"].clone());
+    }
+    assert_ne!(names[0], names[1]);
+    assert!(asks("doctor", "asthma-3").unwrap_err().contains("researcher's key"));
+}
+
 /// Without its operator the site's view grows old. The limit is in the policies that all have agreed on, so this
 /// takes its minute.
 fn cut_off_only_an_emergency_reads(consortium: &mut Consortium<'_>, hospital: &Hospital<'_>) {
@@ -247,7 +264,7 @@ fn members_are_told(consortium: &Consortium<'_>) {
     until("the members are told", || {
         told().is_some_and(|kinds| {
             let count = |kind| kinds.iter().filter(|own| **own == kind).count();
-            count(LeafKind::ConsentGrant) == 2
+            count(LeafKind::ConsentGrant) == 4
                 && count(LeafKind::ConsentRevocation) == 1
                 && count(LeafKind::AccessDecision) > 0
         })

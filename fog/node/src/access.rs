@@ -4,6 +4,8 @@
 //!   answer comes when it is committed and in force, and names its leaf and id.
 //! - `GET /v1/access/records/{subject}?kind=…&purpose=…[&scope=…][&before=LEAF][&limit=N]`: records of one kind,
 //!   the newest first. Signed by a registered key ([`haar_ledger::consent::RequestSignature`]).
+//! - `GET /v1/access/studies/{study}/records?kind=…[&before=LEAF][&limit=N]`: records of all who have granted the study to the
+//!   researcher who asks, each under the patient's name in that study ([`studies`]).
 //! - `GET /v1/access/audit/{subject}`: every decision about a patient, the newest first, as FHIR `AuditEvent`s; for
 //!   the patient's own key only.
 //! - `GET /v1/access/view`: the site's origin, and how old its view of the consortium log is.
@@ -27,13 +29,13 @@
 //! a revocation can be found out by the patient, who has the leaf that was answered and finds no commitment of it.
 //!
 //! # Limits
-//! [`gatekeeper::MAX_RECORDS`] records an answer, found among [`gatekeeper::MAX_LOOKED_AT`] leaves; bodies of at most
-//! [`haar_ledger::consent::MAX_STATEMENT_BYTES`]. Not served yet: alarms and parameters, and studies (a researcher
-//! is refused the pseudonyms of the site by the policies).
+//! [`gatekeeper::MAX_RECORDS`] records an answer, found among [`gatekeeper::MAX_LOOKED_AT`] leaves; `before` in the answer says where to go on. Bodies of at most
+//! [`haar_ledger::consent::MAX_STATEMENT_BYTES`]. Not served yet: alarms and parameters.
 
 mod claims;
 mod gatekeeper;
 mod routes;
+mod studies;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -51,9 +53,11 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use studies::StudyKeys;
 use tokio_util::sync::CancellationToken;
 use view::Follower;
 
+pub use studies::StudyKeysError;
 pub(crate) use view::create;
 
 /// The name of a consortium log's copy in the data directory: `consortium-`, the first eight hexadecimal digits of the SHA-256 of
@@ -115,6 +119,9 @@ pub enum AccessError {
     /// The claims.
     #[error(transparent)]
     Claims(#[from] ClaimsError),
+    /// The pseudonyms of studies.
+    #[error(transparent)]
+    Studies(#[from] StudyKeysError),
     /// Address or certificate.
     #[error("access: {0}")]
     Tls(#[from] TlsError),
@@ -155,7 +162,8 @@ impl Access {
             Some(path) => Claims::load(path)?,
             None => Claims::default(),
         };
-        let gatekeeper = Gatekeeper::new(store, follower.view(), claims);
+        let studies = StudyKeys::open(&data_dir.join(studies::KEY_FILE))?;
+        let gatekeeper = Gatekeeper::new(store, follower.view(), claims, studies);
         let door = Door::open(&HttpConfig {
             listen: config.listen,
             cert_file: Some(config.cert_file.clone()),

@@ -29,7 +29,7 @@ mod sepsis;
 mod stats;
 mod store;
 
-pub use access::{AccessError, copy_file};
+pub use access::{AccessError, StudyKeysError, copy_file};
 /// A window as the alarm machine sees it; `haar alarms report` shows it the same.
 pub use alarms::seen as seen_by_alarms;
 pub use config::{

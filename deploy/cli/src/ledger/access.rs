@@ -91,14 +91,17 @@ pub(super) struct Read {
     #[command(flatten)]
     site: Site,
     /// The patient's pseudonym at this site.
-    #[arg(long)]
-    subject: Token,
+    #[arg(long, required_unless_present = "study")]
+    subject: Option<Token>,
+    /// As a researcher: records of all who have granted this study to you, under their names in it.
+    #[arg(long, value_name = "NUMBER", conflicts_with_all = ["subject", "purpose", "scope"])]
+    study: Option<Token>,
     /// What: vitals, waveform or flagged-event.
     #[arg(long)]
     kind: DataKind,
-    /// Why: TREAT, HPAYMT, HRESCH, or ETREAT in an emergency, of which patient and members are told.
-    #[arg(long)]
-    purpose: Purpose,
+    /// Why: TREAT, HPAYMT, or ETREAT in an emergency, of which patient and members are told.
+    #[arg(long, required_unless_present = "study")]
+    purpose: Option<Purpose>,
     /// The claim that it is for: claim:NUMBER.
     #[arg(long)]
     scope: Option<String>,
@@ -169,12 +172,15 @@ pub(super) fn audit(args: &Audit) -> Result<(), Failure> {
 }
 
 pub(super) fn read(args: &Read) -> Result<(), Failure> {
-    let mut target = format!(
-        "/v1/access/records/{}?kind={}&purpose={}",
-        args.subject.as_str(),
-        args.kind.code(),
-        args.purpose.code()
-    );
+    let kind = args.kind.code();
+    let mut target = match (&args.study, &args.subject, args.purpose) {
+        (Some(study), _, _) => format!("/v1/access/studies/{}/records?kind={kind}", study.as_str()),
+        (None, Some(subject), Some(purpose)) => {
+            let (subject, purpose) = (subject.as_str(), purpose.code());
+            format!("/v1/access/records/{subject}?kind={kind}&purpose={purpose}")
+        }
+        _ => return Err(Failure::usage("name --subject and --purpose, or a --study")),
+    };
     if let Some(scope) = &args.scope {
         target += &format!("&scope={scope}");
     }

@@ -7,6 +7,7 @@ use std::fmt;
 use zeroize::Zeroizing;
 
 const STUDY_DOMAIN: &[u8] = b"haar-study-pseudonym-v1";
+const STUDY_KEY_DOMAIN: &[u8] = b"haar-study-key-v1";
 const PATIENT_DOMAIN: &[u8] = b"haar-patient-key-v1";
 
 /// The name of a patient's key: `patient/` and the first half of SHA-256 over `haar-patient-key-v1`
@@ -29,16 +30,26 @@ impl StudyKey {
         Self(Zeroizing::new(secret))
     }
 
+    /// The key of one study, from what a site keeps for all of them: HMAC-SHA-256 (RFC 2104) under that secret over
+    /// `haar-study-key-v1` and the study's number.
+    pub fn derive(secret: &[u8; 32], study: &str) -> Self {
+        Self(Zeroizing::new(hmac(secret, STUDY_KEY_DOMAIN, study)))
+    }
+
     /// The patient's name in this study: the first half of HMAC-SHA-256 (RFC 2104) over
     /// `haar-study-pseudonym-v1` and the subject, in hexadecimal.
     pub fn pseudonym(&self, subject: &str) -> String {
-        let mut block = Zeroizing::new([0; 64]);
-        block[..32].copy_from_slice(&self.0[..]);
-        let mut mac = <Hmac<Sha256> as KeyInit>::new((&*block).into());
-        mac.update(STUDY_DOMAIN);
-        mac.update(subject.as_bytes());
-        hex::encode(&mac.finalize().into_bytes()[..16])
+        hex::encode(&hmac(&self.0, STUDY_DOMAIN, subject)[..16])
     }
+}
+
+fn hmac(key: &[u8; 32], domain: &[u8], text: &str) -> [u8; 32] {
+    let mut block = Zeroizing::new([0; 64]);
+    block[..32].copy_from_slice(key);
+    let mut mac = <Hmac<Sha256> as KeyInit>::new((&*block).into());
+    mac.update(domain);
+    mac.update(text.as_bytes());
+    mac.finalize().into_bytes().into()
 }
 
 impl fmt::Debug for StudyKey {
@@ -60,6 +71,12 @@ mod tests {
         assert_eq!(patient_key_name("s-1"), "patient/e2a99681019e8a992d7f73f1bf24ead0");
         assert_ne!(one.pseudonym("s-1"), one.pseudonym("s-2"));
         assert_ne!(one.pseudonym("s-1"), StudyKey::new([8; 32]).pseudonym("s-1"));
+        // hmac.new(bytes([7])*32, b"haar-study-key-v1" + b"asthma-3", "sha256").hexdigest()
+        let derived = StudyKey::derive(&[7; 32], "asthma-3");
+        assert_eq!(
+            hex::encode(&derived.0[..]),
+            "fd4d73f1d2492602cca8d437e7b4e107913b58ee42e13dd64db157cfed52b0d9"
+        );
         assert!(!format!("{one:?}").contains('7'));
     }
 }

@@ -1,6 +1,7 @@
 //! Decides, records, and only then answers. Time is passed in.
 
 use super::claims::Claims;
+use super::studies::StudyKeys;
 use super::view::{SharedView, View, statements};
 use crate::store::{CommitError, Store, keyholder};
 use haar_ledger::consent::{
@@ -35,6 +36,9 @@ pub(crate) enum Refused {
     /// The policies say no.
     #[error("refused, and recorded: {}", reasons(.0))]
     Denied(Box<Decision>),
+    /// Studies are for researchers.
+    #[error("a study is read by a researcher's key")]
+    NoResearcher,
     /// Not the patient.
     #[error("the decisions about a patient are shown to the patient's own key")]
     NotOwn,
@@ -98,6 +102,8 @@ pub(crate) struct Answer {
     /// The leaves with the decisions.
     pub(crate) decisions: Vec<u64>,
     pub(crate) records: Vec<Value>,
+    /// Where to go on; `None` at the beginning of the log.
+    pub(crate) before: Option<u64>,
 }
 
 /// A statement that is in force.
@@ -117,23 +123,36 @@ pub(crate) struct Standing {
 }
 
 /// A record that may be answered.
-struct Found {
+pub(super) struct Found {
     leaf: u64,
-    event_s: u64,
-    body: Value,
+    pub(super) event_s: u64,
+    pub(super) key: WindowKey,
+    pub(super) body: Value,
+}
+
+/// What was found, and where to go on.
+pub(super) struct Walk {
+    pub(super) found: Vec<Found>,
+    pub(super) before: Option<u64>,
 }
 
 /// Stands between the records and those who ask.
 pub(crate) struct Gatekeeper {
     store: Arc<Store>,
-    view: SharedView,
+    pub(super) view: SharedView,
     claims: Claims,
+    pub(super) studies: StudyKeys,
     nonces: Mutex<Nonces>,
 }
 
 impl Gatekeeper {
-    pub(crate) fn new(store: Arc<Store>, view: SharedView, claims: Claims) -> Self {
-        Self { store, view, claims, nonces: Mutex::default() }
+    pub(crate) fn new(
+        store: Arc<Store>,
+        view: SharedView,
+        claims: Claims,
+        studies: StudyKeys,
+    ) -> Self {
+        Self { store, view, claims, studies, nonces: Mutex::default() }
     }
 
     pub(crate) fn standing(&self, now_s: u64) -> Standing {
@@ -172,13 +191,9 @@ impl Gatekeeper {
     pub(crate) fn read(&self, call: &Call<'_>, question: &Question) -> Result<Answer, Refused> {
         let view = self.view.read();
         let who = self.who(&view, call)?;
-        let decider = match &view.decider {
-            Some(Ok(decider)) => decider,
-            Some(Err(error)) => return Err(error.clone().into()),
-            None => return Err(Refused::NoView),
-        };
+        let decider = Self::decider(&view)?;
         let insurer = who.role() == Role::Insurer;
-        let found = self.find(question, insurer)?;
+        let Walk { found, before } = self.find(question, insurer)?;
         let mut decided = Vec::new();
         for event_s in found.iter().map(|found| found.event_s) {
             decided.push(self.decide(&view, decider, &who, call.now_s, question, event_s)?);
@@ -187,7 +202,8 @@ impl Gatekeeper {
             decided.push(self.decide(&view, decider, &who, call.now_s, question, call.now_s)?);
         }
         drop(view);
-        let decisions = self.record(question.subject, !found.is_empty(), &decided)?;
+        let known = !found.is_empty();
+        let decisions = self.record(question.subject, known, &decided)?;
         let allowed = decided.iter().filter(|(_, decision)| decision.allowed).count();
         let break_glass = decided.iter().any(|(_, decision)| decision.break_glass);
         if break_glass {
@@ -208,7 +224,7 @@ impl Gatekeeper {
                 false => serde_json::json!({"leaf": leaf, "record": found.body}),
             });
         }
-        Ok(Answer { break_glass, decisions, records })
+        Ok(Answer { break_glass, decisions, records, before })
     }
 
     /// Every decision about a patient, the newest first, for the patient.
@@ -235,8 +251,17 @@ impl Gatekeeper {
         self.store.log().identity().origin()
     }
 
+    /// What decides, by the policies that the members have agreed on.
+    pub(super) fn decider(view: &View) -> Result<&Decider, Refused> {
+        match &view.decider {
+            Some(Ok(decider)) => Ok(decider),
+            Some(Err(error)) => Err(error.clone().into()),
+            None => Err(Refused::NoView),
+        }
+    }
+
     /// Who signed, as the consortium log has it.
-    fn who(&self, view: &View, call: &Call<'_>) -> Result<Principal, Refused> {
+    pub(super) fn who(&self, view: &View, call: &Call<'_>) -> Result<Principal, Refused> {
         let state = view.state.as_ref().ok_or(Refused::NoView)?;
         let next = state.next_index();
         let registered = state.keys_named(call.signed.key_name());
@@ -299,24 +324,56 @@ impl Gatekeeper {
         Ok((first..).take(held.len()).collect())
     }
 
+    /// The same for decisions about several patients, of each of whom there is something.
+    pub(super) fn record_each(
+        &self,
+        decided: &[(Subject, AccessRequest, Decision)],
+    ) -> Result<(), Refused> {
+        let mut held = Vec::with_capacity(decided.len());
+        for (subject, request, decision) in decided {
+            let record = audit_record(request, decision, self.site(), fresh_key()?);
+            held.push(Held { keyholder: Some(keyholder(*subject)), record });
+        }
+        if !held.is_empty() {
+            self.store.append(&held, |_, _| Ok(()))?;
+        }
+        Ok(())
+    }
+
     /// The newest records of a kind; for an insurer those of the claim that is asked about.
-    fn find(&self, question: &Question, insurer: bool) -> Result<Vec<Found>, Refused> {
-        let kinds: &[LeafKind] = match question.kind {
-            DataKind::Vitals => &[LeafKind::WindowDigest, LeafKind::Correction],
-            DataKind::Waveform | DataKind::FlaggedEvent => &[LeafKind::FlaggedEvent],
-            _ => return Err(Refused::Kind),
-        };
+    fn find(&self, question: &Question, insurer: bool) -> Result<Walk, Refused> {
         let of_claim = |event_s| match &question.scope {
             Some(Scope::Claim(number)) => {
                 self.claims.of(question.subject, event_s).contains(number)
             }
             _ => false,
         };
+        let wanted = |key: &WindowKey, event_s| {
+            key.subject == question.subject && (!insurer || of_claim(event_s))
+        };
+        self.walk(question.kind, question.before, question.limit, &wanted)
+    }
+
+    /// The newest records of a kind that are wanted, by whose and from when they are.
+    pub(super) fn walk(
+        &self,
+        kind: DataKind,
+        before: Option<u64>,
+        limit: usize,
+        wanted: &dyn Fn(&WindowKey, u64) -> bool,
+    ) -> Result<Walk, Refused> {
+        let kinds: &[LeafKind] = match kind {
+            DataKind::Vitals => &[LeafKind::WindowDigest, LeafKind::Correction],
+            DataKind::Waveform | DataKind::FlaggedEvent => &[LeafKind::FlaggedEvent],
+            _ => return Err(Refused::Kind),
+        };
         let log = self.store.log().snapshot()?;
-        let end = question.before.unwrap_or(u64::MAX).min(log.size());
-        let mut found = Vec::new();
-        for leaf in (end.saturating_sub(MAX_LOOKED_AT)..end).rev() {
-            if found.len() >= question.limit.clamp(1, MAX_RECORDS) {
+        let end = before.unwrap_or(u64::MAX).min(log.size());
+        let first = end.saturating_sub(MAX_LOOKED_AT);
+        let (mut found, mut left) = (Vec::new(), first);
+        for leaf in (first..end).rev() {
+            if found.len() >= limit.clamp(1, MAX_RECORDS) {
+                left = leaf + 1;
                 break;
             }
             if LeafKind::from_byte(log.leaf(leaf)?[1]).is_none_or(|kind| !kinds.contains(&kind)) {
@@ -331,19 +388,19 @@ impl Gatekeeper {
                 continue;
             };
             let event_s = u64::try_from(key.start_us.micros().div_euclid(1_000_000)).unwrap_or(0);
-            if key.subject != question.subject || (insurer && !of_claim(event_s)) {
+            if !wanted(&key, event_s) {
                 continue;
             }
             let strip = body.as_object_mut().and_then(|body| body.remove("strip"));
-            if question.kind == DataKind::Waveform {
+            if kind == DataKind::Waveform {
                 match strip {
                     Some(strip) if !strip.is_null() => body = strip,
                     _ => continue,
                 }
             }
-            found.push(Found { leaf, event_s, body });
+            found.push(Found { leaf, event_s, key, body });
         }
-        Ok(found)
+        Ok(Walk { found, before: (left > 0).then_some(left) })
     }
 }
 

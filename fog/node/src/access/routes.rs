@@ -1,6 +1,7 @@
 //! The read API over HTTP.
 
 use super::gatekeeper::{Call, Gatekeeper, MAX_RECORDS, Question, Refused};
+use super::studies::StudyQuestion;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, Uri};
@@ -16,6 +17,7 @@ pub(super) fn router(gatekeeper: Arc<Gatekeeper>) -> Router {
     Router::new()
         .route("/v1/access/statements", post(take))
         .route("/v1/access/records/{subject}", get(records))
+        .route("/v1/access/studies/{study}/records", get(study))
         .route("/v1/access/audit/{subject}", get(audit))
         .route("/v1/access/view", get(view))
         .layer(DefaultBodyLimit::max(MAX_STATEMENT_BYTES))
@@ -63,6 +65,30 @@ async fn records(
     answer(move || gatekeeper.read(&call(&uri, &headers)?, &question)).await
 }
 
+/// What is asked for of a study, in the query.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AskedOfStudy {
+    kind: DataKind,
+    before: Option<u64>,
+    limit: Option<usize>,
+}
+
+async fn study(
+    State(gatekeeper): State<Arc<Gatekeeper>>,
+    Path(study): Path<String>,
+    Query(AskedOfStudy { kind, before, limit }): Query<AskedOfStudy>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
+    let Ok(study) = study.parse() else {
+        return (StatusCode::NOT_FOUND, "not a study's number\n").into_response();
+    };
+    let limit = limit.unwrap_or(MAX_RECORDS);
+    let question = StudyQuestion { study, kind, before, limit };
+    answer(move || gatekeeper.study(&call(&uri, &headers)?, &question)).await
+}
+
 async fn audit(
     State(gatekeeper): State<Arc<Gatekeeper>>,
     Path(subject): Path<String>,
@@ -99,9 +125,11 @@ async fn answer<T: Serialize + Send + 'static>(
     let status = match &refused {
         Refused::Request(RequestError::Busy) => StatusCode::TOO_MANY_REQUESTS,
         Refused::Request(_) => StatusCode::UNAUTHORIZED,
-        Refused::Role | Refused::Denied(_) | Refused::NotOwn | Refused::Statement(_) => {
-            StatusCode::FORBIDDEN
-        }
+        Refused::Role
+        | Refused::NoResearcher
+        | Refused::Denied(_)
+        | Refused::NotOwn
+        | Refused::Statement(_) => StatusCode::FORBIDDEN,
         Refused::Kind | Refused::Subject => StatusCode::BAD_REQUEST,
         Refused::NoView | Refused::Bundle(_) => StatusCode::SERVICE_UNAVAILABLE,
         _ => {

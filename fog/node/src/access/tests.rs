@@ -2,11 +2,12 @@
 
 use super::claims::Claims;
 use super::gatekeeper::{Call, Gatekeeper, Question, Refused};
+use super::studies::{StudyKeys, StudyQuestion};
 use super::view::{SharedView, View};
 use crate::store::{Store, keyholder};
 use haar_ledger::consent::{
     DataKind, Grant, Grantee, GranteeRole, Interval, MAX_VIEW_AGE_S, Purpose, RequestError,
-    RequestSignature, SignedRequest, SignedStatement, Statement, audit_name, bundle_hash,
+    RequestSignature, Scope, SignedRequest, SignedStatement, Statement, audit_name, bundle_hash,
     patient_key_name,
 };
 use haar_ledger::consortium::Lineage;
@@ -26,6 +27,10 @@ fn subject() -> Subject {
 
 fn identity(name: &str) -> Identity {
     Identity::generate(name, Digest::of(name.as_bytes()).0).unwrap()
+}
+
+fn keys() -> StudyKeys {
+    StudyKeys::open(&tempfile::tempdir().unwrap().path().join("studies.key")).unwrap()
 }
 
 fn patient() -> Identity {
@@ -51,7 +56,12 @@ fn view() -> SharedView {
     });
     let genesis: haar_ledger::governance::Genesis = serde_json::from_value(genesis).unwrap();
     let mut entries = vec![Entry::sign(EntryKind::Genesis, LOG, &genesis, &[&member]).unwrap()];
-    for (key, role) in [(patient(), Role::Patient), (identity("dr.example"), Role::Clinician)] {
+    let keys = [
+        (patient(), Role::Patient),
+        (identity("dr.example"), Role::Clinician),
+        (identity("lab.example"), Role::Researcher),
+    ];
+    for (key, role) in keys {
         let body = KeyBody::Register { key: key.vkey().into(), role };
         entries.push(Entry::sign(EntryKind::Key, LOG, &body, &[&member, &key]).unwrap());
     }
@@ -59,7 +69,7 @@ fn view() -> SharedView {
     for (index, entry) in (0..).zip(&entries) {
         view.apply(&Lineage::default(), index, entry.as_bytes());
     }
-    assert_eq!(view.state.as_ref().unwrap().keys().count(), 2);
+    assert_eq!(view.state.as_ref().unwrap().keys().count(), 3);
     view.vouched_s = Some(NOW_S);
     let shared = SharedView::default();
     *shared.write() = view;
@@ -115,7 +125,7 @@ fn grant() -> Vec<u8> {
 fn with_a_view_older_than_a_minute_only_an_emergency_reads() {
     let dir = tempfile::tempdir().unwrap();
     let store = store(dir.path());
-    let gatekeeper = Gatekeeper::new(Arc::clone(&store), view(), Claims::default());
+    let gatekeeper = Gatekeeper::new(Arc::clone(&store), view(), Claims::default(), keys());
     let taken = gatekeeper.take(&grant()).unwrap();
     assert_eq!(gatekeeper.take(&grant()).unwrap(), taken, "the same once more is the same leaf");
     let read = |who, purpose, now_s| gatekeeper.read(&call(who, now_s), &question(purpose));
@@ -144,7 +154,7 @@ fn who_is_not_known_is_not_answered() {
     let dir = tempfile::tempdir().unwrap();
     let store = store(dir.path());
     let size = store.log().size().unwrap();
-    let gatekeeper = Gatekeeper::new(Arc::clone(&store), view(), Claims::default());
+    let gatekeeper = Gatekeeper::new(Arc::clone(&store), view(), Claims::default(), keys());
     let stranger = gatekeeper.read(&call("x.example", NOW_S), &question(Purpose::Emergency));
     assert!(matches!(stranger, Err(Refused::Request(RequestError::Signature))));
     let once = call("dr.example", NOW_S);
@@ -152,9 +162,74 @@ fn who_is_not_known_is_not_answered() {
     let again = gatekeeper.read(&once, &question(Purpose::Emergency));
     assert!(matches!(again, Err(Refused::Request(RequestError::Repeated))));
     assert_eq!(store.log().size().unwrap(), size + 1, "only the one that counted was decided on");
-    let empty = Gatekeeper::new(store, SharedView::default(), Claims::default());
+    let empty = Gatekeeper::new(store, SharedView::default(), Claims::default(), keys());
     assert!(matches!(
         empty.read(&call("dr.example", NOW_S), &question(Purpose::Emergency)),
         Err(Refused::NoView)
     ));
+}
+
+#[test]
+fn a_researcher_reads_those_who_agreed_under_other_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(dir.path());
+    let keys = || StudyKeys::open(&dir.path().join("studies.key")).unwrap();
+    let gatekeeper = Gatekeeper::new(Arc::clone(&store), view(), Claims::default(), keys());
+    let ask = |gatekeeper: &Gatekeeper, who, study: &str, now_s| {
+        let (study, kind) = (study.parse().unwrap(), DataKind::FlaggedEvent);
+        let question = StudyQuestion { study, kind, before: None, limit: 10 };
+        gatekeeper.study(&call(who, now_s), &question)
+    };
+    let nobody = ask(&gatekeeper, "lab.example", "asthma-3", NOW_S).unwrap();
+    assert!(nobody.records.is_empty(), "nobody has agreed");
+    for study in ["asthma-3", "copd-1"] {
+        let grant = Grant {
+            subject: subject().to_hex().parse().unwrap(),
+            grantee: Grantee {
+                role: GranteeRole::Researcher,
+                name: "lab.example".parse().unwrap(),
+            },
+            kinds: [DataKind::FlaggedEvent].into(),
+            purpose: Purpose::Research,
+            period: Interval::new(NOW_S, NOW_S + 1_000).unwrap(),
+            data_period: None,
+            scope: Some(Scope::Study(study.parse().unwrap())),
+        };
+        let note = SignedStatement::sign(&Statement::Grant(grant), SITE, &patient()).unwrap();
+        gatekeeper.take(&note).unwrap();
+    }
+    let answer = ask(&gatekeeper, "lab.example", "asthma-3", NOW_S).unwrap();
+    let [record] = &answer.records[..] else { panic!("{} records", answer.records.len()) };
+    assert_eq!(record.record["flag"], "fast");
+    let text = serde_json::to_string(&answer).unwrap();
+    for identity in [subject().to_hex().as_str(), "edge-1", "subject", "\"window\"", "leaf"] {
+        assert!(!text.contains(identity), "{identity} in {text}");
+    }
+    // The same name in one study also after a restart, another in another.
+    let again = Gatekeeper::new(Arc::clone(&store), view(), Claims::default(), keys());
+    let statements = [again.take(&grant())];
+    assert!(statements[0].is_ok());
+    let other = ask(&gatekeeper, "lab.example", "copd-1", NOW_S).unwrap();
+    assert_ne!(other.records[0].pseudonym, record.pseudonym);
+    let same = ask(&gatekeeper, "lab.example", "asthma-3", NOW_S).unwrap();
+    assert_eq!(same.records[0].pseudonym, record.pseudonym);
+    // Who else asks, or with too old a view, reads nothing; the patient finds each decision.
+    assert!(matches!(
+        ask(&gatekeeper, "dr.example", "asthma-3", NOW_S),
+        Err(Refused::NoResearcher)
+    ));
+    let late = ask(&gatekeeper, "lab.example", "asthma-3", NOW_S + MAX_VIEW_AGE_S + 1);
+    assert!(late.err().unwrap().to_string().contains("view-too-old"));
+    let plain = gatekeeper.read(&call("lab.example", NOW_S), &question(Purpose::Research));
+    assert!(matches!(plain, Err(Refused::Denied(_))), "never under the site's own pseudonym");
+    assert_eq!(gatekeeper.audit(&call("patient", NOW_S), subject()).unwrap().len(), 5);
+}
+
+#[test]
+fn a_study_key_that_is_none_is_not_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("studies.key");
+    std::fs::write(&path, "short\n").unwrap();
+    assert!(StudyKeys::open(&path).is_err());
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "short\n");
 }
