@@ -418,7 +418,11 @@ impl Server {
         let (published, seen) = watch::channel(tiles.published()?.unwrap_or_default());
         let policy = {
             let state = Arc::clone(state);
-            move || follow::policy_of(&state)
+            move || {
+                let stricter = state.read().unwrap_or_else(PoisonError::into_inner);
+                let stricter = stricter.as_ref().is_some_and(State::has_stricter_kinds);
+                (follow::policy_of(&state), stricter)
+            }
         };
         let cosigning = Cosigning {
             tiles,

@@ -337,6 +337,11 @@ impl State {
         text + &self.rules.quorums.for_leaf(kind).to_policy(&self.rules.members)
     }
 
+    /// Whether commitments to leaves of some kind want other cosignatures than everything else.
+    pub fn has_stricter_kinds(&self) -> bool {
+        !self.rules.quorums.commitments.is_empty()
+    }
+
     /// SHA-256 of the canonical encoding: equal for two members exactly if they have the same state.
     pub fn digest(&self) -> Digest {
         Digest::of(&self.to_json())

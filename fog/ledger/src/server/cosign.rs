@@ -2,7 +2,9 @@
 //!
 //! A round takes the newest checkpoint to all witnesses at once (C2SP tlog-witness). When enough have
 //! cosigned it is published, and the next round begins with whatever is newest then; cosignatures that come
-//! later are added to what is published. A witness that is slow misses rounds and holds up nobody.
+//! later are added to what is published. A witness that is slow misses rounds and holds up nobody. Where some kinds of entries want
+//! more cosignatures than others, a round goes on for [`LINGER`] after it was published, or until all have answered: else the
+//! stricter kinds would wait until nothing new comes.
 //!
 //! When nothing new comes, the witnesses are asked again every `refresh`: each cosignature carries its time,
 //! so a reader can tell a quiet log from one that is withheld.
@@ -26,12 +28,14 @@ use tokio_util::sync::CancellationToken;
 const MAX_ASKS: u32 = 3;
 /// How long to wait after a round in which the quorum was not reached.
 const RETRY: Duration = Duration::from_millis(500);
+/// How long a round waits for more cosignatures than it needs.
+const LINGER: Duration = Duration::from_millis(500);
 
 /// Takes checkpoints to witnesses.
 pub(crate) struct Cosigning<P> {
     pub(crate) tiles: Tiles,
     pub(crate) http: reqwest::Client,
-    /// The policy that holds now.
+    /// The policy that holds now, and whether some kinds of entries want more than it.
     pub(crate) policy: P,
     pub(crate) latest: watch::Receiver<SignedCheckpoint>,
     /// Size 0 before the first.
@@ -47,7 +51,7 @@ struct Round {
     signed: String,
     /// By witness: its line.
     lines: BTreeMap<String, String>,
-    published: bool,
+    published: Option<Instant>,
     began: Instant,
 }
 
@@ -64,28 +68,33 @@ struct Answer {
     ahead: Option<String>,
 }
 
-impl<P: Fn() -> Policy> Cosigning<P> {
+impl<P: Fn() -> (Policy, bool)> Cosigning<P> {
     /// Publishes until `shutdown`.
     pub(crate) async fn run(mut self, shutdown: CancellationToken) {
         let mut asked = JoinSet::new();
         let mut busy = BTreeSet::new();
         let mut remembered: BTreeMap<String, u64> = BTreeMap::new();
         loop {
-            let policy = (self.policy)();
+            let (policy, some_are_stricter) = (self.policy)();
+            let linger = if some_are_stricter { LINGER } else { Duration::ZERO };
             let checkpoint = self.latest.borrow_and_update().clone();
             let mut round = Round {
                 size: checkpoint.size(),
                 signed: checkpoint.note().to_owned(),
                 lines: BTreeMap::new(),
-                published: false,
+                published: None,
                 began: Instant::now(),
             };
             let refresh = Instant::now() + self.refresh;
             self.ask(&mut asked, &mut busy, &remembered, &policy, &round);
             self.publish(&policy, &mut round);
             loop {
+                let until = round.published.map(|at| at + linger);
+                let is_over =
+                    until.is_some_and(|until| asked.is_empty() || Instant::now() >= until);
                 tokio::select! {
                     () = shutdown.cancelled() => return,
+                    () = tokio::time::sleep_until(until.unwrap_or(refresh)), if until.is_some() && !is_over => {}
                     Some(answer) = asked.join_next() => {
                         let Ok(answer) = answer else { continue };
                         busy.remove(&answer.witness);
@@ -101,12 +110,12 @@ impl<P: Fn() -> Policy> Cosigning<P> {
                             self.publish(&policy, &mut round);
                         }
                     }
-                    changed = self.latest.changed(), if round.published => {
+                    changed = self.latest.changed(), if is_over => {
                         if changed.is_err() { return }
                         break;
                     }
-                    () = tokio::time::sleep_until(refresh), if round.published => break,
-                    () = tokio::time::sleep(RETRY), if !round.published && asked.is_empty() => {
+                    () = tokio::time::sleep_until(refresh), if is_over => break,
+                    () = tokio::time::sleep(RETRY), if round.published.is_none() && asked.is_empty() => {
                         tracing::warn!(
                             size = round.size,
                             cosignatures = round.lines.len(),
@@ -184,15 +193,15 @@ impl<P: Fn() -> Policy> Cosigning<P> {
                 let behind = policy.witnesses().len().saturating_sub(round.lines.len());
                 let seconds = round.began.elapsed().as_secs_f64();
                 match round.published {
-                    false => self.instruments.published(round.size, seconds, behind),
+                    None => self.instruments.published(round.size, seconds, behind),
                     // Cosignatures that come later say nothing of how soon it counted.
-                    true => self.instruments.behind(behind),
+                    Some(_) => self.instruments.behind(behind),
                 }
                 let vouched = policy.check(note.as_bytes()).ok();
                 if let Some(since_s) = vouched.and_then(|own| policy.vouched_s(&own)) {
                     self.instruments.vouched(since_s);
                 }
-                round.published = true;
+                round.published = round.published.or(Some(Instant::now()));
                 let _ = self.published.send_replace(Published { size: round.size, note });
             }
             Err(error) => tracing::error!(%error, "a checkpoint that counts was not published"),

@@ -9,8 +9,8 @@ use crate::consortium::included;
 use crate::entry::EntryKind;
 use crate::evidence::EvidenceKind;
 use crate::governance::{
-    CommitmentBody, Digest, Genesis, Hex, KeyBody, Member, Operator as OperatorBody, Quorums,
-    Role as KeyRole,
+    CommitmentBody, Digest, Genesis, Hex, KeyBody, Member, Operator as OperatorBody, Quorum,
+    Quorums, Role as KeyRole,
 };
 use crate::leaf::LeafKind;
 use crate::policy::Policy;
@@ -93,7 +93,11 @@ impl Consortium {
                 url: self.url(0).parse().unwrap(),
             },
             members: (0..4).map(member).collect(),
-            quorums: Quorums::default(),
+            quorums: Quorums {
+                // Of some kinds all must know.
+                commitments: [(LeafKind::Correction, Quorum::All)].into(),
+                ..Quorums::default()
+            },
             policy_bundle: Digest::of(b""),
             predecessor: None,
         };
@@ -164,7 +168,11 @@ fn free_port() -> u16 {
 }
 
 fn commitment(site: &Identity, index: u64) -> Entry {
-    let leaf = crate::leaf::leaf(LeafKind::FlaggedEvent, &[1; 32], &index.to_be_bytes(), &[2; 32]);
+    commitment_of(LeafKind::FlaggedEvent, site, index)
+}
+
+fn commitment_of(kind: LeafKind, site: &Identity, index: u64) -> Entry {
+    let leaf = crate::leaf::leaf(kind, &[1; 32], &index.to_be_bytes(), &[2; 32]);
     let body = CommitmentBody { site: site.origin().to_owned(), index, leaf: Hex(leaf) };
     Entry::sign(EntryKind::Commitment, ORIGIN, &body, &[site]).unwrap()
 }
@@ -255,6 +263,60 @@ async fn the_quorum_is_needed_and_two_of_four_are_none() {
         (consortium.policy().check(&note).ok()?.size > two.index).then_some(())
     })
     .await;
+}
+
+/// Also while there is always something newer.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_all_must_know_is_witnessed_by_all() {
+    let mut consortium = Consortium::found().await;
+    let site = Arc::new(consortium.register_site().await);
+    // The fourth is always a little later than the quorum.
+    consortium.stop(3).await;
+    let slow = slow_witness(&consortium, 3).await;
+    let (load, own) = (consortium.client(0), Arc::clone(&site));
+    let stop = CancellationToken::new();
+    let stopped = stop.clone();
+    let loaded = tokio::spawn(async move {
+        for index in 100.. {
+            if stopped.is_cancelled() {
+                return index - 100;
+            }
+            load.submit(&commitment(&own, index), Level::Sequenced, SOON).await.unwrap();
+        }
+        0
+    });
+    let client = consortium.client(0);
+    for index in 1..4 {
+        let entry = commitment_of(LeafKind::Correction, &site, index);
+        let placed = client.submit(&entry, Level::Witnessed, SOON).await.unwrap();
+        assert_eq!(placed.level, Level::Witnessed);
+    }
+    // One of four is away: enough for everything else, and not for these.
+    slow.abort();
+    let patience = Duration::from_secs(2);
+    let entry = commitment_of(LeafKind::Correction, &site, 9);
+    let placed = client.submit(&entry, Level::Witnessed, patience).await.unwrap();
+    assert_eq!(placed.level, Level::Sequenced);
+    let placed = client.submit(&commitment(&site, 10), Level::Witnessed, SOON).await.unwrap();
+    assert_eq!(placed.level, Level::Witnessed);
+    stop.cancel();
+    assert!(loaded.await.unwrap() > 20, "there was always something newer");
+}
+
+/// A witness that thinks for a while, in a member's place.
+async fn slow_witness(consortium: &Consortium, n: usize) -> tokio::task::JoinHandle<()> {
+    let cosigner = Arc::new(consortium.cosigner(n));
+    let answer = axum::routing::post(async move |body: String| {
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        let asked = crate::AddCheckpoint::parse(body.as_bytes()).unwrap();
+        let (text, _) = asked.checkpoint.split_once("\n\n").unwrap();
+        cosigner.cosign(&format!("{text}\n"), now_s())
+    });
+    let address = ("127.0.0.1", consortium.ports[n]);
+    let listener =
+        eventually("the address", async || tokio::net::TcpListener::bind(address).await.ok()).await;
+    let router = Router::new().route("/add-checkpoint", answer);
+    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() })
 }
 
 #[tokio::test(flavor = "multi_thread")]
