@@ -10,9 +10,12 @@
 
 mod access;
 mod bad_input;
+#[path = "fuzz/checks.rs"]
+mod checks;
 mod consortium;
 mod devices;
 mod e2e;
+mod fuzz_replay;
 mod kills;
 mod models;
 mod notices;

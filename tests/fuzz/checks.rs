@@ -1,0 +1,322 @@
+//! What must hold of any bytes that come from outside a ledger: one function a format, for the fuzzer and for the tests alike.
+//!
+//! Each takes bytes, must not panic, and asserts what the format promises: what is read is written as the same bytes (one text for one
+//! thing), and nothing counts that the keys of [`Fixture`] did not sign. [`seeds`] are real objects, made deterministically; they are where a
+//! fuzzer begins.
+//!
+//! `tests/fuzz_replay.rs` runs every file of `corpus/` through these on stable Rust. To fuzz: `cd tests/fuzz && cargo +nightly fuzz run policy`.
+
+use haar_ledger::consent::{
+    DataKind, Grant, Grantee, GranteeRole, Interval, Purpose, Scope, SignedRequest,
+    SignedStatement, Statement, grant_from_fhir, grant_to_fhir, patient_key_name,
+};
+use haar_ledger::consortium::{decode_entries, encode_entries};
+use haar_ledger::evidence::Evidence;
+use haar_ledger::governance::{
+    CommitmentBody, Digest, Genesis, Hex, KeyBody, Member, Operator, Quorums, Role, State,
+};
+use haar_ledger::{
+    AddCheckpoint, Cosigner, Entry, EntryKind, Identity, LeafKind, PlainProof, Policy, ProofFile,
+    Record, SignedCheckpoint, Trust, leaf, prove_entry, verify, verify_entry, verify_leaf,
+};
+use std::collections::BTreeSet;
+use std::sync::LazyLock;
+
+/// A format's name, and what must hold of it.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All of them; a folder of the corpus each.
+pub const TARGETS: [Target; 10] = [
+    ("add_checkpoint", add_checkpoint),
+    ("bundle", bundle),
+    ("checkpoint", checkpoint),
+    ("cosigned", cosigned),
+    ("evidence", evidence),
+    ("fhir_consent", fhir_consent),
+    ("policy", policy),
+    ("proof", proof),
+    ("request", request),
+    ("submit", submit),
+];
+
+/// Runs the check of this name.
+pub fn check(name: &str, bytes: &[u8]) {
+    for (own, check) in TARGETS {
+        if own == name {
+            check(bytes);
+        }
+    }
+}
+
+const ORIGIN: &str = "consortium.example/log";
+const SITE: &str = "fog.example/site";
+const SUBJECT: &str = "07070707070707070707070707070707";
+const NOW_S: u64 = 1_790_000_000;
+
+/// Parties with fixed keys, and what they have signed.
+pub struct Fixture {
+    log: Identity,
+    member: Identity,
+    site: Identity,
+    patient: Identity,
+    witness: Cosigner,
+    policy: Policy,
+    state: State,
+    entries: Vec<Entry>,
+    /// Texts of all checkpoints that the log signed.
+    signed: BTreeSet<String>,
+}
+
+static FIXTURE: LazyLock<Fixture> = LazyLock::new(Fixture::new);
+
+/// The evidence that the fixture's member has signed.
+static SAID: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
+    let texts = seeds().into_iter().filter(|(target, _, _)| *target == "evidence");
+    texts.filter_map(|(_, _, bytes)| String::from_utf8(bytes).ok()).collect()
+});
+
+impl Fixture {
+    fn new() -> Self {
+        let identity = |name: &str, seed| Identity::generate(name, [seed; 32]).unwrap();
+        let (log, member) = (identity(ORIGIN, 1), identity("a.example", 2));
+        let (site, patient) = (identity(SITE, 3), identity(&patient_key_name(SUBJECT), 4));
+        let witness = Cosigner::generate("a.example/witness", [5; 32]).unwrap();
+        let genesis = Genesis {
+            consortium: "fuzz".to_owned(),
+            operator: Operator {
+                name: "a.example".parse().unwrap(),
+                log: log.vkey().into(),
+                url: "https://a.example".parse().unwrap(),
+            },
+            members: vec![Member {
+                name: "a.example".parse().unwrap(),
+                key: member.vkey().into(),
+                cosigners: vec![witness.vkey().as_str().parse().unwrap()],
+                url: "https://a.example".parse().unwrap(),
+                admission: Digest::of(b"a"),
+            }],
+            quorums: Quorums::default(),
+            policy_bundle: Digest::of(b""),
+            predecessor: None,
+        };
+        let genesis = Entry::sign(EntryKind::Genesis, ORIGIN, &genesis, &[&member]).unwrap();
+        let mut state = State::genesis(&genesis).unwrap();
+        let mut entries = vec![genesis];
+        for (key, role) in [(&site, Role::Fog), (&patient, Role::Patient)] {
+            let body = KeyBody::Register { key: key.vkey().into(), role };
+            let entry = Entry::sign(EntryKind::Key, ORIGIN, &body, &[&member, key]).unwrap();
+            state.append(&entry).unwrap();
+            entries.push(entry);
+        }
+        let body = CommitmentBody {
+            site: SITE.to_owned(),
+            index: 7,
+            leaf: Hex(leaf(LeafKind::FlaggedEvent, &[1; 32], b"{}", &[2; 32])),
+        };
+        entries.push(Entry::sign(EntryKind::Commitment, ORIGIN, &body, &[&site]).unwrap());
+        let policy = state.policy_text(None).parse().unwrap();
+        let signed = [(7, 1), (7, 2), (9, 3)].map(|(size, root)| checkpoint_text(size, root));
+        Self { log, member, site, patient, witness, policy, state, entries, signed: signed.into() }
+    }
+
+    fn note(&self, size: u64, root: u8) -> String {
+        String::from_utf8(self.log.sign(&checkpoint_text(size, root)).unwrap()).unwrap()
+    }
+}
+
+fn checkpoint_text(size: u64, root: u8) -> String {
+    // A request writes hashes as checkpoints do.
+    let hash = AddCheckpoint { old_size: 0, proof: vec![[root; 32]], checkpoint: String::new() };
+    let hash = hash.to_text();
+    format!("{ORIGIN}\n{size}\n{}\n", hash.lines().nth(1).unwrap_or_default())
+}
+
+/// The text that a note's lines sign.
+fn text_of(note: &str) -> String {
+    note.rsplit_once("\n\n").map_or_else(String::new, |(text, _)| format!("{text}\n"))
+}
+
+fn utf8(bytes: &[u8]) -> Option<&str> {
+    std::str::from_utf8(bytes).ok()
+}
+
+/// C2SP tlog-witness.
+fn add_checkpoint(bytes: &[u8]) {
+    if let Ok(read) = AddCheckpoint::parse(bytes) {
+        assert_eq!(read.to_text().as_bytes(), bytes, "one text for one request");
+    }
+}
+
+/// C2SP tlog-tiles, entry bundles.
+fn bundle(bytes: &[u8]) {
+    if let Some(entries) = decode_entries(bytes) {
+        assert_eq!(encode_entries(&entries), bytes, "one text for one bundle");
+    }
+}
+
+/// C2SP tlog-checkpoint with one signature.
+fn checkpoint(bytes: &[u8]) {
+    let key = std::slice::from_ref(FIXTURE.log.vkey());
+    if let Ok(read) = SignedCheckpoint::open(bytes, key) {
+        assert_eq!(read.note().as_bytes(), bytes);
+        assert!(FIXTURE.signed.contains(&text_of(read.note())), "nobody signed this");
+    }
+}
+
+/// The same with cosignatures, under a policy.
+fn cosigned(bytes: &[u8]) {
+    if let Ok(read) = FIXTURE.policy.check(bytes) {
+        let note = utf8(bytes).unwrap_or_default();
+        assert!(FIXTURE.signed.contains(&text_of(note)), "nobody signed this");
+        assert!(read.witnesses.iter().all(|(_, time_s)| *time_s == NOW_S), "nor then");
+    }
+}
+
+fn evidence(bytes: &[u8]) {
+    let Some(text) = utf8(bytes) else { return };
+    if let Ok(read) = Evidence::parse(text) {
+        assert_eq!(read.to_text(), text, "one text for one attempt");
+        let said = read.is_said_by(FIXTURE.member.vkey());
+        assert!(!said || SAID.contains(text), "nobody said this");
+    }
+}
+
+/// FHIR R4 Consent.
+fn fhir_consent(bytes: &[u8]) {
+    if let Ok(grant) = grant_from_fhir(bytes) {
+        let written = grant_to_fhir(&grant, "id", NOW_S, true);
+        assert_eq!(grant_from_fhir(&written).as_ref(), Ok(&grant), "written and read again");
+    }
+}
+
+/// C2SP tlog-policy.
+fn policy(bytes: &[u8]) {
+    let Some(text) = utf8(bytes) else { return };
+    if let Ok(read) = text.parse::<Policy>() {
+        assert_eq!(read.to_text().parse().as_ref(), Ok(&read), "written and read again");
+        // Whatever is asked for, all together are enough, or nobody is.
+        let all = read.is_quorum(|_| true);
+        assert!(all || !read.is_quorum(|_| false));
+    }
+}
+
+/// C2SP tlog-proof.
+fn proof(bytes: &[u8]) {
+    let Some(text) = utf8(bytes) else { return };
+    if let Ok(read) = ProofFile::parse(text) {
+        assert_eq!(read.to_text(), text, "one text for one proof");
+    }
+    if let Ok(read) = PlainProof::parse(text) {
+        assert_eq!(read.to_text(), text, "one text for one proof");
+    }
+    let keys = [FIXTURE.site.vkey().clone()];
+    // The fixture's site log signed no checkpoint at all.
+    assert!(
+        verify(text, Trust::Pinned(&keys)).is_err()
+            && verify_leaf(text, Trust::Pinned(&keys)).is_err()
+    );
+    if let Ok(read) = verify_entry(text, &FIXTURE.policy, Trust::Pinned(&keys)) {
+        assert!(FIXTURE.entries.contains(&read.entry), "nobody signed this");
+    }
+}
+
+/// RFC 9421: `Signature-Input` and `Signature`, a line each.
+fn request(bytes: &[u8]) {
+    let Some((input, signature)) = utf8(bytes).and_then(|text| text.split_once('\n')) else {
+        return;
+    };
+    let Ok(read) = SignedRequest::parse(input, signature) else { return };
+    assert!(!read.key_name().is_empty());
+    let keys = || std::iter::once(FIXTURE.patient.vkey());
+    let mut nonces = haar_ledger::consent::Nonces::default();
+    let target = "/v1/access/view";
+    let by = read.check("GET", target, SITE, NOW_S, keys(), &mut nonces);
+    if by.is_ok() {
+        assert!(read.check("GET", target, SITE, NOW_S, keys(), &mut nonces).is_err(), "once only");
+    }
+}
+
+/// What is handed in: an entry of the log, a statement of a patient.
+fn submit(bytes: &[u8]) {
+    let mut state = FIXTURE.state.clone();
+    let next = state.next_index();
+    let before = state.digest();
+    match Entry::parse(bytes) {
+        Ok(entry) => {
+            assert_eq!(entry.as_bytes(), bytes, "one text for one entry");
+            let applied = state.append(&entry).is_ok();
+            assert_eq!(applied, state.next_index() > next);
+            assert_eq!(applied, state.digest() != before, "a refused entry changes nothing");
+            if applied {
+                let same = FIXTURE.entries.iter().any(|own| own.id() == entry.id());
+                assert!(same, "nobody made this entry");
+            }
+        }
+        Err(_) => assert!(state.apply_leaf(next, bytes).is_err()),
+    }
+    if let Ok(read) = SignedStatement::open(bytes, SITE, &FIXTURE.state) {
+        assert_eq!(read.statement().subject().as_str(), SUBJECT);
+    }
+}
+
+/// Real objects: a format's name, what it is, and its bytes. The same each time.
+pub fn seeds() -> Vec<(&'static str, &'static str, Vec<u8>)> {
+    let own = &*FIXTURE;
+    let (one, two) = (own.note(7, 1), own.note(7, 2));
+    let line = own.witness.cosign(&text_of(&one), NOW_S);
+    let fork = Evidence::of_checkpoints(own.log.vkey(), &one, &two).unwrap();
+    let stale = Evidence::of_stale(own.log.vkey(), &one, NOW_S, &own.member).unwrap();
+    let wrong = own.witness.cosign(&text_of(&two), NOW_S);
+    let bad = Evidence::of_bad_signature(
+        own.log.vkey(),
+        &format!("{one}{wrong}"),
+        own.witness.vkey().as_str(),
+        &own.member,
+    )
+    .unwrap();
+    let grant = Grant {
+        subject: SUBJECT.parse().unwrap(),
+        grantee: Grantee { role: GranteeRole::Researcher, name: "lab.example".parse().unwrap() },
+        kinds: [DataKind::FlaggedEvent, DataKind::Vitals].into(),
+        purpose: Purpose::Research,
+        period: Interval::new(NOW_S, NOW_S + 1_000).unwrap(),
+        data_period: Some(Interval::new(NOW_S, NOW_S + 10).unwrap()),
+        scope: Some(Scope::Study("s-1".parse().unwrap())),
+    };
+    let bundle: Vec<&[u8]> = own.entries.iter().map(Entry::as_bytes).collect();
+    let commitment = &own.entries[3];
+    let asked =
+        AddCheckpoint { old_size: 7, proof: vec![[8; 32], [9; 32]], checkpoint: one.clone() };
+    let plain = PlainProof { index: 3, path: vec![[1; 32]; 2], checkpoint: format!("{one}{line}") };
+    let record =
+        Record { kind: LeafKind::FlaggedEvent, name: [1; 32], key: [2; 32], body: b"{}".to_vec() };
+    let entry_proof = prove_entry(&plain, commitment, own.site.vkey(), Some(&record));
+    let request = haar_ledger::consent::RequestSignature::sign(
+        "GET",
+        "/v1/access/view",
+        SITE,
+        NOW_S,
+        [6; 16],
+        &own.patient,
+    )
+    .unwrap();
+    let fhir = grant_to_fhir(&grant, "id", NOW_S, true);
+    let statement = SignedStatement::sign(&Statement::Grant(grant), SITE, &own.patient).unwrap();
+    vec![
+        ("add_checkpoint", "from_7", asked.to_text().into_bytes()),
+        ("bundle", "four_entries", encode_entries(&bundle)),
+        ("checkpoint", "of_7", one.clone().into_bytes()),
+        ("cosigned", "by_one", format!("{one}{line}").into_bytes()),
+        ("evidence", "fork", fork.to_text().into_bytes()),
+        ("evidence", "stale", stale.to_text().into_bytes()),
+        ("evidence", "bad_signature", bad.to_text().into_bytes()),
+        ("fhir_consent", "study", fhir),
+        ("policy", "of_one", own.policy.to_text().into_bytes()),
+        ("proof", "plain", plain.to_text().into_bytes()),
+        ("proof", "entry", entry_proof.to_text().into_bytes()),
+        ("request", "view", format!("{}\n{}", request.input, request.signature).into_bytes()),
+        ("submit", "commitment", commitment.as_bytes().to_vec()),
+        ("submit", "key", own.entries[2].as_bytes().to_vec()),
+        ("submit", "grant", statement),
+    ]
+}
