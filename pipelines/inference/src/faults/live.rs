@@ -73,7 +73,7 @@ pub struct LiveFigures {
     pub streams: u64,
     /// Windows judged of streams as they are recorded.
     pub windows: u64,
-    /// How long these streams are together, in days of one device.
+    /// From first to last reading of these streams, pauses included, in days of one device.
     pub device_days: f64,
     /// By kind, without [`FaultKind::Sound`].
     pub kinds: BTreeMap<FaultKind, LiveKind>,

@@ -1,7 +1,7 @@
 //! The newest readings of many devices at once, as a running pipeline asks about them.
 //!
 //! Each series is judged by its last [`WINDOW`](super::WINDOW) readings in the light of those before, up to
-//! [`CONTEXT`](super::CONTEXT). All go through the networks together, padded to whole batches, so that what is said of one
+//! [`CONTEXT`]. All go through the networks together, padded to whole batches, so that what is said of one
 //! does not depend on its neighbours. Nothing is remembered: the same readings give the same answer.
 //!
 //! A kind is said of a stretch of readings, not of a window: [`Watched::probability`] is the mean probability over the stretch of this
@@ -10,7 +10,7 @@
 //! # What differs from [`evaluate`](super::evaluate)
 //! There a window has one fault or none, each kind as often, and is called what its heaviest segment is, however unsure. Here nearly every
 //! window is sound, so a kind must reach its threshold. Features, scale and networks are the same to the bit; 300 readings of history
-//! instead of [`CONTEXT`](super::CONTEXT) change nothing that could be measured (BIDMC). Three things do:
+//! instead of [`CONTEXT`] change nothing that could be measured (BIDMC). Three things do:
 //! - *Short stretches.* Readings that are gone leave one reading that shows it, the first behind the gap; a clock that repeats a stamp or jumps
 //!   shows in one or a few. So [`stretch_min`] is 1 for these, as for a spike; six were asked of all others, and are.
 //! - *Blurred ends.* Where a drift begins nobody can say, so its mean is lower than that of a stretch with sharp ends: hence thresholds by kind.
