@@ -222,6 +222,7 @@ fn is_missing(readings: &[Reading]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::inject::tests::wave;
+    use super::super::streams;
     use super::*;
     use haar_recordings::corpus::CaseId;
 
@@ -250,6 +251,30 @@ mod tests {
             assert!(own.found >= least, "{kind}: {own:?}");
             assert!(own.median_delay().is_some_and(|delay| delay <= 120), "{kind}: {own:?}");
             assert!(own.false_flags <= 1, "{kind}: {own:?}");
+        }
+    }
+
+    /// Each patient by the member that has not seen it.
+    #[test]
+    fn recorded_numerics_are_seldom_called_faulty_and_faults_are_found() {
+        let data =
+            std::env::var_os("HAAR_DATA").expect("set HAAR_DATA to the recordings, see README");
+        let corpus = streams::open(&std::path::Path::new(&data).join("bidmc")).unwrap();
+        let streams = streams::read(&corpus).unwrap();
+        let model = FaultModel::builtin().unwrap();
+        let figures =
+            live(&model, &streams, 1, &mut |_| {}).unwrap().remove(&Origin::Bidmc).unwrap();
+        for (kind, own) in &figures.kinds {
+            let (most, least) = match kind {
+                FaultKind::Spike => (0.02, 0.9),
+                FaultKind::Drift => (0.005, 0.6),
+                FaultKind::Dropout => (0.005, 0.85),
+                // Whole numbers that hardly change.
+                FaultKind::Stuck => (0.002, 0.2),
+                _ => (0.002, 0.85),
+            };
+            assert!(own.false_windows as f64 <= most * figures.windows as f64, "{kind}: {own:?}");
+            assert!(own.found as f64 >= least * own.put_in as f64, "{kind}: {own:?}");
         }
     }
 
