@@ -10,9 +10,14 @@
 //! # Limits and non-guarantees
 //! - The last [`WINDOW`] readings of a window are judged, in the light of at most [`CONTEXT`]. A device that sends less than
 //!   `MIN_VALUES` readings a window (glucose every five minutes) is not judged: windows are an hour long at most.
-//! - Readings stand in the order of their stamps, since they may arrive in another: that a clock went back is not seen.
+//! - Readings stand in the order of their stamps, since datagrams overtake each other: a clock that went back shows by stamps too close
+//!   together. One that is wrong by the same amount throughout does not show at all. One ahead by more than the edge allows is set
+//!   to ingest time there (`CLOCK_CLAMPED`), and what is older than the edge accepts is rejected: for both the edge has counters.
+//! - Two readings of one stamp and value are one, so a clock that stands still while the value does, too, looks like a dropout.
 //! - That readings ceased is not seen until they come again; for that there is coverage. Two devices that send the
 //!   same signal of one patient are one series: where they disagree, noise or spikes may be seen.
+//! - A flag comes when the window ends whose readings show it: up to a slide (30 s) after the reading that does, and as much later as
+//!   the slowest device's stamps are behind.
 //! - What [`haar_inference::faults`] says of true changes of the patient holds.
 //!
 //! [`WINDOW`]: haar_inference::faults::WINDOW

@@ -37,6 +37,7 @@ mod tests {
     use super::*;
     use crate::parameters::{Limit, Parameters};
     use crate::{OPTIONAL, Pipeline};
+    use haar_inference::faults::watch::threshold;
     use haar_schema::{Priority, Subject, Timestamp};
     use haar_signals::news2::SpO2Scale;
 
@@ -85,6 +86,36 @@ mod tests {
         let nothing = pipeline.decide(&pipeline.describe_devices(&[]), None);
         assert!(nothing.raised.is_empty());
         assert_eq!(nothing.undetermined.len(), pipeline.flags().len());
+    }
+
+    #[test]
+    fn the_rules_have_the_thresholds_that_are_measured() {
+        let pipeline = devices();
+        for (signal, kind, name) in faults(pipeline.signals()) {
+            let raises = |probability: f32| {
+                let mut features: Features = pipeline
+                    .features()
+                    .into_iter()
+                    .map(|own| (own.name, Feature::value(0.0)))
+                    .collect();
+                features.insert(name.clone(), Feature::value(f64::from(probability)));
+                pipeline.decide(&features, None).raised.len()
+            };
+            let threshold = threshold(kind);
+            let found = (raises(threshold - 0.001), raises(threshold + 0.001));
+            assert_eq!(found, (0, 1), "{signal:?} {kind}");
+        }
+    }
+
+    #[test]
+    fn a_heart_rate_that_scatters_may_be_the_patients() {
+        let pipeline = devices();
+        let mut features: Features =
+            pipeline.features().into_iter().map(|own| (own.name, Feature::value(0.0))).collect();
+        features.insert("heart_rate.noise".to_owned(), Feature::value(0.97));
+        let decision = pipeline.decide(&features, None);
+        let raised: Vec<&str> = decision.raised.iter().map(|own| own.flag.as_str()).collect();
+        assert_eq!(raised, ["heart-rate-doubtful"]);
     }
 
     #[test]

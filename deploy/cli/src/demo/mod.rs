@@ -72,6 +72,9 @@ pub struct Args {
     /// Dataflow workers.
     #[arg(long, default_value_t = 2)]
     workers: usize,
+    /// A file of a pipeline definition, once for each [default: those that run where none is named].
+    #[arg(long, value_name = "FILE")]
+    pipeline: Vec<PathBuf>,
     /// Send traces there by OTLP over HTTP, such as http://127.0.0.1:4318.
     #[arg(long, value_name = "URL")]
     otlp: Option<String>,
@@ -244,7 +247,11 @@ impl Parts {
                 key_file: pki.fog_key,
                 credit_entries: 65_536,
             },
-            dataflow: haar_fog::DataflowConfig { workers: args.workers, ..Default::default() },
+            dataflow: haar_fog::DataflowConfig {
+                workers: args.workers,
+                pipelines: args.pipeline.clone(),
+                ..Default::default()
+            },
             log: haar_fog::LogConfig {
                 origin: ORIGIN.to_owned(),
                 key_file: None,

@@ -4,8 +4,9 @@
 //! judged by the one member that has not seen them, any other by the whole committee; which it is follows from the content.
 //! Each figure stands beside that of a baseline: rules written by hand, a z-score, or for the benchmark a Gaussian over the last readings and what was published.
 //! Labelled events of motes and the benchmark are for detectors that are not trained ([`haar_inference::faults::excursion`], [`haar_inference::faults::novelty`]);
-//! the model's figures are beside them.
+//! the model's figures are beside them. *Live* is how the same model does as the fog asks it: every half minute, at a threshold, mostly about sound streams.
 
+mod live;
 mod page;
 
 use crate::failure::Failure;
@@ -17,6 +18,7 @@ use haar_inference::statistics::{ClassMetrics, Confusion};
 use haar_recordings::corpus::Corpus;
 use haar_recordings::nab::{Series, read as read_nab};
 use indicatif::{ProgressBar, ProgressStyle};
+use live::Live;
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -82,6 +84,8 @@ pub(super) struct Summary {
     classes: BTreeMap<&'static str, ClassMetrics>,
     #[serde(skip_serializing_if = "Option::is_none")]
     injected: Option<Injected>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    live: Option<Live>,
     #[serde(rename = "suthaharan-wsn", skip_serializing_if = "Option::is_none")]
     motes: Option<Motes>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -204,6 +208,7 @@ fn summary(
         accuracy: None,
         classes: BTreeMap::new(),
         injected: None,
+        live: None,
         motes: None,
         nab: None,
     };
@@ -232,6 +237,7 @@ fn summary(
             by: Compared { model: Told::new(&ours), rules: Told::new(&rules) },
         });
         figures = Some(ours);
+        summary.live = Some(Live::of(model, &streams, args.seed)?);
     }
     if streams.iter().any(|stream| stream.events.contains(&true)) {
         summary.motes = Some(labelled(model, corpus, &streams)?);
@@ -374,6 +380,9 @@ fn print_tables(summary: &Summary) {
         println!("mean F1 of the seven faults {}\n", percent(summary.f1));
         print_origins(&injected.by.model.f1_by_origin);
         println!("{:.0} readings/s on one thread\n", injected.readings_per_second);
+    }
+    if let Some(live) = &summary.live {
+        live.print();
     }
     if let Some(motes) = &summary.motes {
         print_motes(motes);

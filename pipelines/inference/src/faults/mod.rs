@@ -7,7 +7,8 @@
 //! - [`inject`]: puts documented faults into sound readings, from a seed. Training, evaluation and other tests use it.
 //! - [`features`]: what the network sees of each reading.
 //! - [`FaultModel`]: probabilities of each fault for each reading, segments, attribution.
-//! - [`rules`]: the rule-based baseline. [`evaluate`]: figures.
+//! - [`watch`]: the newest readings of many devices, as a running pipeline asks.
+//! - [`rules`]: the rule-based baseline. [`evaluate`]: figures by window. [`live`]: figures of the watch.
 //!
 //! What lasts longer than a window, or is only unusual, is for two detectors that are not trained and see one reading at a time:
 //! - [`excursion`]: streams that leave their own level at once and come back. [`motes`]: figures on labelled events.
@@ -30,6 +31,7 @@ pub mod evaluate;
 pub mod excursion;
 pub mod features;
 pub mod inject;
+pub mod live;
 mod model;
 pub mod motes;
 pub mod nab;

@@ -1,21 +1,58 @@
 //! The newest readings of many devices at once, as a running pipeline asks about them.
 //!
 //! Each series is judged by its last [`WINDOW`](super::WINDOW) readings in the light of those before, up to
-//! [`CONTEXT`](super::CONTEXT). All go through the networks together, padded to whole batches, so that what is said of one
+//! [`CONTEXT`]. All go through the networks together, padded to whole batches, so that what is said of one
 //! does not depend on its neighbours. Nothing is remembered: the same readings give the same answer.
 //!
 //! A kind is said of a stretch of readings, not of a window: [`Watched::probability`] is the mean probability over the stretch of this
-//! kind that is likeliest. A stretch of fewer than [`STRETCH_MIN`] readings says nothing, but for a spike, which is one reading.
+//! kind that is likeliest. [`threshold`] is the one at which the built-in definition flags.
+//!
+//! # What differs from [`evaluate`](super::evaluate)
+//! There a window has one fault or none, each kind as often, and is called what its heaviest segment is, however unsure. Here nearly every
+//! window is sound, so a kind must reach its threshold. Features, scale and networks are the same to the bit; 300 readings of history
+//! instead of [`CONTEXT`] change nothing that could be measured (BIDMC). Three things do:
+//! - *Short stretches.* Readings that are gone leave one reading that shows it, the first behind the gap; a clock that repeats a stamp or jumps
+//!   shows in one or a few. So [`stretch_min`] is 1 for these, as for a spike; six were asked of all others, and are.
+//! - *Blurred ends.* Where a drift begins nobody can say, so its mean is lower than that of a stretch with sharp ends: hence thresholds by kind.
+//! - *Order.* A caller that has readings from a network gives them in the order of their stamps, as the order of arrival is the
+//!   network's doing. A clock that went back then shows as stamps too close together, and less surely than where the order is known.
+//!
+//! A stretch of equal values says *stuck* only if the stream's other readings change often enough for [`STUCK_CHANGES`] changes in it: what
+//! hardly moves (a temperature in tenths, read each second) cannot be told from what is stuck, in principle.
+//!
+//! # How late
+//! A fault is seen when a window ends behind it, and those of short stretches at once; a stretch of [`STRETCH_MIN`] readings no sooner
+//! than these have come. It is no longer seen once it is over by [`WINDOW`](super::WINDOW) readings. [`live`](super::live) measures it.
 //!
 //! # Not guaranteed
-//! What [`super`] says holds. The very last readings are judged before it is known what follows.
+//! What [`super`] says holds. The very last readings are judged before it is known what follows. That a device ceased for good is not seen: there is
+//! nothing behind the gap. Readings that are stuck, drifting or noisy for the whole history have become the stream's own way.
 
 use super::features::{Features, features};
+use super::inject::STUCK_CHANGES;
 use super::model::{FaultAttribution, FaultError, FaultModel, Segment, Way, segments};
-use super::{FaultKind, Reading};
+use super::{CONTEXT, FaultKind, Reading};
+use std::ops::Range;
 
-/// Fewest readings with one fault, but for [`FaultKind::Spike`].
+/// Fewest readings of a fault that lasts.
 pub const STRETCH_MIN: usize = 6;
+
+/// Fewest readings that say a kind.
+pub const fn stretch_min(kind: FaultKind) -> usize {
+    match kind {
+        FaultKind::Spike | FaultKind::Dropout | FaultKind::Clock => 1,
+        _ => STRETCH_MIN,
+    }
+}
+
+/// The probability from which the built-in definition of a pipeline flags a kind. Chosen from 0.8, 0.85, 0.9 and 0.95 on the pooled
+/// figures of [`live`](super::live).
+pub const fn threshold(kind: FaultKind) -> f32 {
+    match kind {
+        FaultKind::Stuck | FaultKind::Drift | FaultKind::Detached => 0.85,
+        _ => 0.9,
+    }
+}
 
 /// Readings of one device, oldest first.
 #[derive(Clone, Copy, Debug)]
@@ -75,11 +112,12 @@ impl FaultModel {
         let windows: Vec<&Features> = seen.iter().flatten().collect();
         let mut judged = self.mean_windows(&windows, members)?.into_iter();
         let mut watched = Vec::with_capacity(series.len());
-        for window in seen {
+        for (window, own) in seen.into_iter().zip(series) {
             watched.push(window.and_then(|window| {
                 let mut rows = judged.next()?;
                 rows.truncate(window.rows);
-                Some(Watched { numbers: window.numbers, stretches: likeliest(segments(&rows)) })
+                let stretches = likeliest(segments(&rows), own.readings, window.rows);
+                Some(Watched { numbers: window.numbers, stretches })
             }));
         }
         Ok(watched)
@@ -100,11 +138,19 @@ impl FaultModel {
     }
 }
 
-/// By kind the likeliest of the stretches that are long enough; of equals the earliest.
-fn likeliest(stretches: Vec<Segment>) -> [Option<Segment>; FaultKind::ALL.len()] {
+/// By kind the likeliest of the stretches that can be told, in the last `rows` of some readings; of equals the earliest.
+fn likeliest(
+    stretches: Vec<Segment>,
+    readings: &[Reading],
+    rows: usize,
+) -> [Option<Segment>; FaultKind::ALL.len()] {
+    let readings = &readings[readings.len().saturating_sub(CONTEXT)..];
+    let first = readings.len() - rows;
     let mut best: [Option<Segment>; FaultKind::ALL.len()] = Default::default();
     for own in stretches {
-        if own.rows.len() < STRETCH_MIN && own.kind != FaultKind::Spike {
+        let still = own.kind == FaultKind::Stuck
+            && !would_change(readings, first + own.rows.start..first + own.rows.end);
+        if own.rows.len() < stretch_min(own.kind) || still {
             continue;
         }
         let held = &mut best[own.kind.index()];
@@ -115,10 +161,21 @@ fn likeliest(stretches: Vec<Segment>) -> [Option<Segment>; FaultKind::ALL.len()]
     best
 }
 
+/// Whether a stretch of this length has [`STUCK_CHANGES`] changes if it changes as often as the readings before and behind it.
+fn would_change(readings: &[Reading], stretch: Range<usize>) -> bool {
+    let (before, behind) = (&readings[..stretch.start], &readings[stretch.end..]);
+    let pairs = before.windows(2).chain(behind.windows(2));
+    let (mut changes, mut all) = (0, 0);
+    for pair in pairs.filter(|pair| pair.iter().all(|row| row.value.is_finite())) {
+        all += 1;
+        changes += usize::from(pair[0].value != pair[1].value);
+    }
+    all > 0 && changes * stretch.len() >= STUCK_CHANGES * all
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::inject::{inject, tests::wave};
-    use super::super::streams::{self, Origin, Stream};
     use super::*;
     use rand::SeedableRng as _;
     use rand_chacha::ChaCha8Rng;
@@ -154,63 +211,48 @@ mod tests {
         assert!(why.output > 0.0);
     }
 
-    /// Windows of five minutes of BIDMC numerics, each patient judged by the member that has not seen it: as they are every half minute, and
-    /// with each fault put in. What is called a dropout as it is was one: values are missing there.
     #[test]
-    fn recorded_numerics_are_seldom_called_faulty() {
-        let data =
-            std::env::var_os("HAAR_DATA").expect("set HAAR_DATA to the recordings, see README");
-        let corpus = streams::open(&std::path::Path::new(&data).join("bidmc")).unwrap();
+    fn the_watch_says_what_evaluation_says_of_the_same_readings() {
         let model = FaultModel::builtin().unwrap();
-        let streams: Vec<Stream> = streams::read(&corpus).unwrap();
-        let mut random = ChaCha8Rng::seed_from_u64(1);
-        // By kind: called so as they are, put in, found of those, called another kind.
-        let mut counts = [[0_usize; 4]; FaultKind::ALL.len()];
-        let mut windows = 0;
-        for stream in streams.iter().filter(|own| own.origin == Origin::Bidmc) {
-            let mut made: Vec<(FaultKind, Vec<Reading>)> = Vec::new();
-            for end in (30..=stream.readings.len()).step_by(30) {
-                let window = &stream.readings[end.saturating_sub(300)..end];
-                made.push((FaultKind::Sound, window.to_vec()));
-                if end >= 300 && end % 90 == 0 {
-                    for kind in &FaultKind::ALL[1..] {
-                        let faulty = inject(window, *kind, stream.range, &mut random);
-                        made.extend(faulty.map(|own| (*kind, own.readings)));
-                    }
-                }
-            }
-            let series: Vec<Series<'_>> =
-                made.iter().map(|(_, own)| Series { readings: own, range: stream.range }).collect();
-            let found = model.watch_by(&series, model.members_for(stream.case)).unwrap();
-            for ((put, _), watched) in made.iter().zip(found) {
-                let Some(watched) = watched else { continue };
-                windows += usize::from(*put == FaultKind::Sound);
-                counts[put.index()][1] += 1;
-                for kind in &FaultKind::ALL[1..] {
-                    let called = usize::from(watched.probability(*kind) >= CALLED);
-                    counts[kind.index()][0] += called * usize::from(*put == FaultKind::Sound);
-                    counts[put.index()][2] += called * usize::from(kind == put);
-                    counts[put.index()][3] += called * usize::from(kind != put);
-                }
+        let mut said = 0;
+        for (kind, seed) in FaultKind::ALL.into_iter().zip(0..) {
+            let mut random = ChaCha8Rng::seed_from_u64(seed);
+            let made = inject(&wave(300, seed), kind, None, &mut random).unwrap().readings;
+            let window = features(&made, None).unwrap();
+            let mut rows = model.mean_windows(&[&window], model.members()).unwrap().remove(0);
+            rows.truncate(window.rows);
+            let series = Series { readings: &made, range: None };
+            let watched = model.watch(&[series]).unwrap().remove(0).unwrap();
+            assert_eq!(watched.numbers(), window.numbers);
+            let segments = segments(&rows);
+            for own in FaultKind::ALL {
+                let Some(stretch) = watched.stretch(own) else { continue };
+                assert!(segments.contains(stretch), "{kind}: {stretch:?}");
+                said += 1;
             }
         }
-        println!("{windows} windows; by kind, called as they are, put in, found, called another");
-        for kind in &FaultKind::ALL[1..] {
-            println!("{kind}: {:?}", counts[kind.index()]);
-        }
-        let [stuck, drift, spike, noise, detached, clock] = [
-            FaultKind::Stuck,
-            FaultKind::Drift,
-            FaultKind::Spike,
-            FaultKind::Noise,
-            FaultKind::Detached,
-            FaultKind::Clock,
-        ]
-        .map(|kind| counts[kind.index()][0] as f64 / windows as f64);
-        assert!(stuck.max(drift).max(noise).max(detached).max(clock) <= 0.002, "{counts:?}");
-        assert!(spike <= 0.02, "{counts:?}");
+        assert!(said >= FaultKind::ALL.len() - 1, "{said}");
     }
 
-    /// As the rules of the built-in definition.
-    const CALLED: f32 = 0.9;
+    #[test]
+    fn one_reading_behind_a_gap_is_enough() {
+        let model = FaultModel::builtin().unwrap();
+        let mut readings = wave(300, 11);
+        readings.drain(250..280);
+        let series = Series { readings: &readings, range: None };
+        let watched = model.watch(&[series]).unwrap().remove(0).unwrap();
+        let stretch = watched.stretch(FaultKind::Dropout).unwrap();
+        assert!(stretch.rows.len() < STRETCH_MIN, "{stretch:?}");
+        assert!(stretch.probability >= threshold(FaultKind::Dropout));
+    }
+
+    #[test]
+    fn what_hardly_moves_is_not_stuck() {
+        let row = |at: usize, value: f32| Reading { time_s: at as f64, value };
+        // Of ten readings one differs from the one before it: six in sixty.
+        let slow: Vec<Reading> = (0..300).map(|at| row(at, (at / 10) as f32)).collect();
+        assert!(!would_change(&slow, 200..240));
+        assert!(would_change(&slow, 200..270));
+        assert!(!would_change(&slow, 0..300));
+    }
 }
