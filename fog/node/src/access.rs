@@ -48,6 +48,7 @@ use haar_ledger::client::{Client, HttpError, http};
 use haar_ledger::consortium::{Lineage, Reader, Tiles, TilesError};
 use haar_ledger::server::{Door, HttpConfig, TlsError};
 use haar_ledger::{Policy, PolicySyntaxError, ReadError, VerifierKey, VerifierKeyError};
+use haar_telemetry::Metrics;
 use sha2::{Digest, Sha256};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -144,6 +145,7 @@ impl Access {
         consortium: &ConsortiumConfig,
         data_dir: &Path,
         store: Arc<Store>,
+        metrics: &Metrics,
     ) -> Result<Self, AccessError> {
         let text = std::fs::read_to_string(&consortium.policy_file)
             .map_err(|error| AccessError::File { path: consortium.policy_file.clone(), error })?;
@@ -157,13 +159,13 @@ impl Access {
         let readers = consortium.urls.iter();
         let readers = readers.map(|url| Reader::new(Client::new(http.clone(), url))).collect();
         let poll = Duration::from_millis(config.poll_ms);
-        let follower = Follower::open(tiles, before, policy, readers, poll, &store)?;
+        let follower = Follower::open(tiles, before, policy, readers, poll, &store, metrics)?;
         let claims = match &config.claims_file {
             Some(path) => Claims::load(path)?,
             None => Claims::default(),
         };
         let studies = StudyKeys::open(&data_dir.join(studies::KEY_FILE))?;
-        let gatekeeper = Gatekeeper::new(store, follower.view(), claims, studies);
+        let gatekeeper = Gatekeeper::new(store, follower.view(), claims, studies, metrics);
         let door = Door::open(&HttpConfig {
             listen: config.listen,
             cert_file: Some(config.cert_file.clone()),

@@ -197,7 +197,7 @@ pub async fn start(
     };
     let access = match (&config.access, &config.consortium) {
         (Some(own), Some(log)) => {
-            Some(Access::open(own, log, &config.data_dir, Arc::clone(&store)).await?)
+            Some(Access::open(own, log, &config.data_dir, Arc::clone(&store), &metrics).await?)
         }
         _ => None,
     };

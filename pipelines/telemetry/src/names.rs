@@ -154,6 +154,8 @@ metrics! {
     FOG_CONSORTIUM_BEHIND Gauge "haar_fog_consortium_behind_leaves" "1" [] &[], "Leaves of the site log that are not known to be witnessed.";
     FOG_CONSORTIUM_ENTRIES Counter "haar_fog_consortium_entries_total" "1" [KIND] &[], "Entries that the consortium log took from this site.";
     FOG_CONSORTIUM_EVIDENCE Counter "haar_fog_consortium_evidence_total" "1" [] &[], "Pieces of evidence of attempts that were put into the site log.";
+    FOG_ACCESS_DECISIONS Counter "haar_fog_access_decisions_total" "1" [RESULT] &[], "Decisions on access by patients, clinicians, insurers and researchers, each a leaf: allowed, denied or break-glass.";
+    FOG_CONSORTIUM_VOUCHED Gauge "haar_fog_consortium_vouched_timestamp_seconds" "s" [] &[], "Since when (POSIX time) a quorum vouches for this site's view of the consortium log; a minute later only break-glass reads.";
     FOG_LOG_BYTES Counter "haar_fog_log_bytes_total" "By" [] &[], "Bytes of records committed to the site log.";
 
     LEDGER_ENTRIES Counter "haar_ledger_entries_total" "1" [KIND] &[], "Entries that this node put into the consortium log.";

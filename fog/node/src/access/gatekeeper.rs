@@ -12,6 +12,7 @@ use haar_ledger::consent::{
 use haar_ledger::governance::Role;
 use haar_ledger::{Held, LeafKind, ReadError};
 use haar_schema::{Subject, WindowKey};
+use haar_telemetry::{Counter, KeyValue, Metrics, names};
 use serde::Serialize;
 use serde_json::Value;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -143,6 +144,7 @@ pub(crate) struct Gatekeeper {
     claims: Claims,
     pub(super) studies: StudyKeys,
     nonces: Mutex<Nonces>,
+    decisions: Counter<u64>,
 }
 
 impl Gatekeeper {
@@ -151,8 +153,10 @@ impl Gatekeeper {
         view: SharedView,
         claims: Claims,
         studies: StudyKeys,
+        metrics: &Metrics,
     ) -> Self {
-        Self { store, view, claims, studies, nonces: Mutex::default() }
+        let decisions = metrics.counter(&names::FOG_ACCESS_DECISIONS);
+        Self { store, view, claims, studies, nonces: Mutex::default(), decisions }
     }
 
     pub(crate) fn standing(&self, now_s: u64) -> Standing {
@@ -321,6 +325,7 @@ impl Gatekeeper {
             held.push(Held { keyholder: known.then(|| keyholder(subject)), record });
         }
         let first = self.store.append(&held, |_, _| Ok(()))?;
+        self.count(decided.iter().map(|(_, decision)| decision));
         Ok((first..).take(held.len()).collect())
     }
 
@@ -337,7 +342,19 @@ impl Gatekeeper {
         if !held.is_empty() {
             self.store.append(&held, |_, _| Ok(()))?;
         }
+        self.count(decided.iter().map(|(_, _, decision)| decision));
         Ok(())
+    }
+
+    fn count<'a>(&self, decided: impl Iterator<Item = &'a Decision>) {
+        for decision in decided {
+            let result = match (decision.allowed, decision.break_glass) {
+                (_, true) => "break-glass",
+                (true, false) => "allowed",
+                (false, false) => "denied",
+            };
+            self.decisions.add(1, &[KeyValue::new(names::label::RESULT, result)]);
+        }
     }
 
     /// The newest records of a kind; for an insurer those of the claim that is asked about.

@@ -14,6 +14,7 @@ use haar_ledger::consortium::Lineage;
 use haar_ledger::governance::{Digest, KeyBody, Role};
 use haar_ledger::{Cosigner, Entry, EntryKind, Held, Identity, LeafKind, Record};
 use haar_schema::Subject;
+use haar_telemetry::Metrics;
 use std::sync::Arc;
 
 const SITE: &str = "haar.test/site";
@@ -27,6 +28,10 @@ fn subject() -> Subject {
 
 fn identity(name: &str) -> Identity {
     Identity::generate(name, Digest::of(name.as_bytes()).0).unwrap()
+}
+
+fn metrics() -> Metrics {
+    Metrics::new("haar-fog").unwrap()
 }
 
 fn keys() -> StudyKeys {
@@ -125,7 +130,9 @@ fn grant() -> Vec<u8> {
 fn with_a_view_older_than_a_minute_only_an_emergency_reads() {
     let dir = tempfile::tempdir().unwrap();
     let store = store(dir.path());
-    let gatekeeper = Gatekeeper::new(Arc::clone(&store), view(), Claims::default(), keys());
+    let metrics = metrics();
+    let gatekeeper =
+        Gatekeeper::new(Arc::clone(&store), view(), Claims::default(), keys(), &metrics);
     let taken = gatekeeper.take(&grant()).unwrap();
     assert_eq!(gatekeeper.take(&grant()).unwrap(), taken, "the same once more is the same leaf");
     let read = |who, purpose, now_s| gatekeeper.read(&call(who, now_s), &question(purpose));
@@ -140,6 +147,11 @@ fn with_a_view_older_than_a_minute_only_an_emergency_reads() {
     }
     let answer = read("dr.example", Purpose::Emergency, late).unwrap();
     assert!(answer.break_glass && answer.records.len() == 1);
+    let counted = metrics.encode();
+    for (result, count) in [("allowed", 1), ("denied", 2), ("break-glass", 1)] {
+        let line = format!("haar_fog_access_decisions_total{{result=\"{result}\"}} {count}");
+        assert!(counted.contains(&line), "{line} in {counted}");
+    }
     // What was answered was recorded before, what was refused too.
     let leaves = store.log().find(&audit_name(&subject().to_hex())).unwrap();
     assert_eq!(leaves.len(), 4);
@@ -154,7 +166,8 @@ fn who_is_not_known_is_not_answered() {
     let dir = tempfile::tempdir().unwrap();
     let store = store(dir.path());
     let size = store.log().size().unwrap();
-    let gatekeeper = Gatekeeper::new(Arc::clone(&store), view(), Claims::default(), keys());
+    let gatekeeper =
+        Gatekeeper::new(Arc::clone(&store), view(), Claims::default(), keys(), &metrics());
     let stranger = gatekeeper.read(&call("x.example", NOW_S), &question(Purpose::Emergency));
     assert!(matches!(stranger, Err(Refused::Request(RequestError::Signature))));
     let once = call("dr.example", NOW_S);
@@ -162,7 +175,8 @@ fn who_is_not_known_is_not_answered() {
     let again = gatekeeper.read(&once, &question(Purpose::Emergency));
     assert!(matches!(again, Err(Refused::Request(RequestError::Repeated))));
     assert_eq!(store.log().size().unwrap(), size + 1, "only the one that counted was decided on");
-    let empty = Gatekeeper::new(store, SharedView::default(), Claims::default(), keys());
+    let empty =
+        Gatekeeper::new(store, SharedView::default(), Claims::default(), keys(), &metrics());
     assert!(matches!(
         empty.read(&call("dr.example", NOW_S), &question(Purpose::Emergency)),
         Err(Refused::NoView)
@@ -174,7 +188,8 @@ fn a_researcher_reads_those_who_agreed_under_other_names() {
     let dir = tempfile::tempdir().unwrap();
     let store = store(dir.path());
     let keys = || StudyKeys::open(&dir.path().join("studies.key")).unwrap();
-    let gatekeeper = Gatekeeper::new(Arc::clone(&store), view(), Claims::default(), keys());
+    let gatekeeper =
+        Gatekeeper::new(Arc::clone(&store), view(), Claims::default(), keys(), &metrics());
     let ask = |gatekeeper: &Gatekeeper, who, study: &str, now_s| {
         let (study, kind) = (study.parse().unwrap(), DataKind::FlaggedEvent);
         let question = StudyQuestion { study, kind, before: None, limit: 10 };
@@ -206,7 +221,7 @@ fn a_researcher_reads_those_who_agreed_under_other_names() {
         assert!(!text.contains(identity), "{identity} in {text}");
     }
     // The same name in one study also after a restart, another in another.
-    let again = Gatekeeper::new(Arc::clone(&store), view(), Claims::default(), keys());
+    let again = Gatekeeper::new(Arc::clone(&store), view(), Claims::default(), keys(), &metrics());
     let statements = [again.take(&grant())];
     assert!(statements[0].is_ok());
     let other = ask(&gatekeeper, "lab.example", "copd-1", NOW_S).unwrap();

@@ -16,6 +16,7 @@ use haar_ledger::consent::{BundleError, Consents, Decider, SignedStatement};
 use haar_ledger::consortium::{Copy as LogCopy, Lineage, LineageError, Reader, Tiles};
 use haar_ledger::governance::State;
 use haar_ledger::{Entry, Policy};
+use haar_telemetry::{Gauge, Metrics, names};
 use redb::{ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
@@ -98,6 +99,7 @@ pub(crate) struct Follower {
     readers: Vec<Reader>,
     poll: Duration,
     view: SharedView,
+    vouched: Gauge<f64>,
 }
 
 impl Follower {
@@ -109,6 +111,7 @@ impl Follower {
         readers: Vec<Reader>,
         poll: Duration,
         store: &Store,
+        metrics: &Metrics,
     ) -> Result<Self, AccessError> {
         let mut view = View::default();
         let mut first = 0;
@@ -124,7 +127,8 @@ impl Follower {
         }
         restore(&mut view, store)?;
         let view = SharedView(Arc::new(RwLock::new(view)));
-        Ok(Self { copy: LogCopy::open(tiles)?, before, policy, readers, poll, view })
+        let vouched = metrics.gauge(&names::FOG_CONSORTIUM_VOUCHED);
+        Ok(Self { copy: LogCopy::open(tiles)?, before, policy, readers, poll, view, vouched })
     }
 
     pub(super) fn view(&self) -> SharedView {
@@ -179,6 +183,7 @@ impl Follower {
             // A checkpoint of fewer entries vouches for another view than this one.
             if cosigned.size == self.copy.size() && vouched_s > view.vouched_s {
                 view.vouched_s = vouched_s;
+                self.vouched.record(vouched_s.unwrap_or_default() as f64, &[]);
             }
             return;
         }
