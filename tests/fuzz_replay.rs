@@ -21,7 +21,7 @@ fn corpus(target: &str) -> PathBuf {
 #[test]
 fn the_seeds_are_those_of_this_version() {
     for (target, name, bytes) in seeds() {
-        check(target, &bytes);
+        assert!(check(target, &bytes), "{target}/{name} is not read");
         let path = corpus(target).join(name);
         if std::env::var_os(WRITE).is_some() {
             std::fs::create_dir_all(corpus(target)).unwrap();
@@ -46,9 +46,10 @@ fn what_was_kept_holds_and_so_do_its_mutations() {
         for file in files {
             let bytes = std::fs::read(&file).unwrap();
             size += bytes.len() as u64;
-            check(&bytes);
+            // Whether it is read is another matter: a fuzzer keeps what is refused in a new way.
+            let _ = check(&bytes);
             for _ in 0..mutations {
-                check(&mutated(&bytes, &mut random));
+                let _ = check(&mutated(&bytes, &mut random));
             }
         }
     }

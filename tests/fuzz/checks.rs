@@ -4,7 +4,7 @@
 //! thing), and nothing counts that the keys of [`Fixture`] did not sign. [`seeds`] are real objects, made deterministically; they are where a
 //! fuzzer begins.
 //!
-//! `tests/fuzz_replay.rs` runs every file of `corpus/` through these on stable Rust. To fuzz: `cd tests/fuzz && cargo +nightly fuzz run policy`.
+//! `tests/fuzz_replay.rs` runs every file of `corpus/` through these on stable Rust. To fuzz: `cd tests/fuzz && cargo +nightly fuzz run policy --sanitizer none`.
 
 use haar_ledger::consent::{
     DataKind, Grant, Grantee, GranteeRole, Interval, Purpose, Scope, SignedRequest,
@@ -17,13 +17,14 @@ use haar_ledger::governance::{
 };
 use haar_ledger::{
     AddCheckpoint, Cosigner, Entry, EntryKind, Identity, LeafKind, PlainProof, Policy, ProofFile,
-    Record, SignedCheckpoint, Trust, leaf, prove_entry, verify, verify_entry, verify_leaf,
+    Record, SignedCheckpoint, SiteLog, Trust, leaf, prove_entry, verify, verify_entry, verify_leaf,
 };
+use sha2::{Digest as _, Sha256};
 use std::collections::BTreeSet;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
-/// A format's name, and what must hold of it.
-pub type Target = (&'static str, fn(&[u8]));
+/// A format's name, and what must hold of it; it says whether the bytes were read as what they are to be.
+pub type Target = (&'static str, fn(&[u8]) -> bool);
 
 /// All of them; a folder of the corpus each.
 pub const TARGETS: [Target; 10] = [
@@ -40,18 +41,18 @@ pub const TARGETS: [Target; 10] = [
 ];
 
 /// Runs the check of this name.
-pub fn check(name: &str, bytes: &[u8]) {
-    for (own, check) in TARGETS {
-        if own == name {
-            check(bytes);
-        }
-    }
+pub fn check(name: &str, bytes: &[u8]) -> bool {
+    let own = TARGETS.iter().find(|(own, _)| *own == name);
+    let (_, check) = own.unwrap_or_else(|| panic!("there is no check of {name}"));
+    check(bytes)
 }
 
 const ORIGIN: &str = "consortium.example/log";
 const SITE: &str = "fog.example/site";
 const SUBJECT: &str = "07070707070707070707070707070707";
 const NOW_S: u64 = 1_790_000_000;
+/// Where the commitment is in the log.
+const COMMITMENT: u64 = 3;
 
 /// Parties with fixed keys, and what they have signed.
 pub struct Fixture {
@@ -69,6 +70,9 @@ pub struct Fixture {
 
 static FIXTURE: LazyLock<Fixture> = LazyLock::new(Fixture::new);
 
+/// What the fixture's site has proven of its own log.
+static PROOFS: LazyLock<BTreeSet<String>> = LazyLock::new(|| site_proofs(identity(SITE, 3)).into());
+
 /// The evidence that the fixture's member has signed.
 static SAID: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
     let texts = seeds().into_iter().filter(|(target, _, _)| *target == "evidence");
@@ -77,7 +81,6 @@ static SAID: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
 
 impl Fixture {
     fn new() -> Self {
-        let identity = |name: &str, seed| Identity::generate(name, [seed; 32]).unwrap();
         let (log, member) = (identity(ORIGIN, 1), identity("a.example", 2));
         let (site, patient) = (identity(SITE, 3), identity(&patient_key_name(SUBJECT), 4));
         let witness = Cosigner::generate("a.example/witness", [5; 32]).unwrap();
@@ -115,20 +118,53 @@ impl Fixture {
         };
         entries.push(Entry::sign(EntryKind::Commitment, ORIGIN, &body, &[&site]).unwrap());
         let policy = state.policy_text(None).parse().unwrap();
-        let signed = [(7, 1), (7, 2), (9, 3)].map(|(size, root)| checkpoint_text(size, root));
-        Self { log, member, site, patient, witness, policy, state, entries, signed: signed.into() }
+        let mut signed: BTreeSet<String> =
+            [(7, 1), (7, 2), (9, 3)].map(|(size, root)| checkpoint_text(size, [root; 32])).into();
+        signed.insert(checkpoint_text(4, tree(&entries).0));
+        Self { log, member, site, patient, witness, policy, state, entries, signed }
     }
 
-    fn note(&self, size: u64, root: u8) -> String {
+    fn note(&self, size: u64, root: [u8; 32]) -> String {
         String::from_utf8(self.log.sign(&checkpoint_text(size, root)).unwrap()).unwrap()
     }
 }
 
-fn checkpoint_text(size: u64, root: u8) -> String {
+/// The RFC 6962 root of four entries, and the path from the last.
+fn tree(entries: &[Entry]) -> ([u8; 32], Vec<[u8; 32]>) {
+    let hash = |parts: &[&[u8]]| -> [u8; 32] { Sha256::digest(parts.concat()).into() };
+    let leaves: Vec<[u8; 32]> =
+        entries.iter().map(|entry| hash(&[&[0], entry.as_bytes()])).collect();
+    let left = hash(&[&[1], &leaves[0], &leaves[1]]);
+    let right = hash(&[&[1], &leaves[2], &leaves[3]]);
+    (hash(&[&[1], &left, &right]), vec![leaves[2], left])
+}
+
+/// Proofs of a record of the site's log: opened, and of the leaf alone.
+fn site_proofs(site: Identity) -> [String; 2] {
+    let db = redb::Database::builder().create_with_backend(redb::backends::InMemoryBackend::new());
+    let db = Arc::new(db.unwrap());
+    let log = SiteLog::open(Arc::clone(&db), site).unwrap();
+    let record = |name| Record { name, ..record() };
+    let tx = db.begin_write().unwrap();
+    log.append(&tx, &[record([1; 32]), record([2; 32]), record([3; 32])]).unwrap();
+    tx.commit().unwrap();
+    let snapshot = log.snapshot().unwrap();
+    [snapshot.prove(1).unwrap().to_text(), snapshot.prove_leaf(2).unwrap().to_text()]
+}
+
+fn record() -> Record {
+    Record { kind: LeafKind::FlaggedEvent, name: [1; 32], key: [2; 32], body: b"{}".to_vec() }
+}
+
+fn checkpoint_text(size: u64, root: [u8; 32]) -> String {
     // A request writes hashes as checkpoints do.
-    let hash = AddCheckpoint { old_size: 0, proof: vec![[root; 32]], checkpoint: String::new() };
+    let hash = AddCheckpoint { old_size: 0, proof: vec![root], checkpoint: String::new() };
     let hash = hash.to_text();
     format!("{ORIGIN}\n{size}\n{}\n", hash.lines().nth(1).unwrap_or_default())
+}
+
+fn identity(name: &str, seed: u8) -> Identity {
+    Identity::generate(name, [seed; 32]).unwrap()
 }
 
 /// The text that a note's lines sign.
@@ -141,91 +177,91 @@ fn utf8(bytes: &[u8]) -> Option<&str> {
 }
 
 /// C2SP tlog-witness.
-fn add_checkpoint(bytes: &[u8]) {
-    if let Ok(read) = AddCheckpoint::parse(bytes) {
-        assert_eq!(read.to_text().as_bytes(), bytes, "one text for one request");
-    }
+fn add_checkpoint(bytes: &[u8]) -> bool {
+    let Ok(read) = AddCheckpoint::parse(bytes) else { return false };
+    assert_eq!(read.to_text().as_bytes(), bytes, "one text for one request");
+    true
 }
 
 /// C2SP tlog-tiles, entry bundles.
-fn bundle(bytes: &[u8]) {
-    if let Some(entries) = decode_entries(bytes) {
-        assert_eq!(encode_entries(&entries), bytes, "one text for one bundle");
-    }
+fn bundle(bytes: &[u8]) -> bool {
+    let Some(entries) = decode_entries(bytes) else { return false };
+    assert_eq!(encode_entries(&entries), bytes, "one text for one bundle");
+    true
 }
 
 /// C2SP tlog-checkpoint with one signature.
-fn checkpoint(bytes: &[u8]) {
+fn checkpoint(bytes: &[u8]) -> bool {
     let key = std::slice::from_ref(FIXTURE.log.vkey());
-    if let Ok(read) = SignedCheckpoint::open(bytes, key) {
-        assert_eq!(read.note().as_bytes(), bytes);
-        assert!(FIXTURE.signed.contains(&text_of(read.note())), "nobody signed this");
-    }
+    let Ok(read) = SignedCheckpoint::open(bytes, key) else { return false };
+    assert_eq!(read.note().as_bytes(), bytes);
+    assert!(FIXTURE.signed.contains(&text_of(read.note())), "nobody signed this");
+    true
 }
 
 /// The same with cosignatures, under a policy.
-fn cosigned(bytes: &[u8]) {
-    if let Ok(read) = FIXTURE.policy.check(bytes) {
-        let note = utf8(bytes).unwrap_or_default();
-        assert!(FIXTURE.signed.contains(&text_of(note)), "nobody signed this");
-        assert!(read.witnesses.iter().all(|(_, time_s)| *time_s == NOW_S), "nor then");
-    }
+fn cosigned(bytes: &[u8]) -> bool {
+    let Ok(read) = FIXTURE.policy.check(bytes) else { return false };
+    let note = utf8(bytes).unwrap_or_default();
+    assert!(FIXTURE.signed.contains(&text_of(note)), "nobody signed this");
+    assert!(read.witnesses.iter().all(|(_, time_s)| *time_s == NOW_S), "nor then");
+    true
 }
 
-fn evidence(bytes: &[u8]) {
-    let Some(text) = utf8(bytes) else { return };
-    if let Ok(read) = Evidence::parse(text) {
-        assert_eq!(read.to_text(), text, "one text for one attempt");
-        let said = read.is_said_by(FIXTURE.member.vkey());
-        assert!(!said || SAID.contains(text), "nobody said this");
-    }
+fn evidence(bytes: &[u8]) -> bool {
+    let Some(text) = utf8(bytes) else { return false };
+    let Ok(read) = Evidence::parse(text) else { return false };
+    assert_eq!(read.to_text(), text, "one text for one attempt");
+    let said = read.is_said_by(FIXTURE.member.vkey());
+    assert!(!said || SAID.contains(text), "nobody said this");
+    true
 }
 
 /// FHIR R4 Consent.
-fn fhir_consent(bytes: &[u8]) {
-    if let Ok(grant) = grant_from_fhir(bytes) {
-        let written = grant_to_fhir(&grant, "id", NOW_S, true);
-        assert_eq!(grant_from_fhir(&written).as_ref(), Ok(&grant), "written and read again");
-    }
+fn fhir_consent(bytes: &[u8]) -> bool {
+    let Ok(grant) = grant_from_fhir(bytes) else { return false };
+    let written = grant_to_fhir(&grant, "id", NOW_S, true);
+    assert_eq!(grant_from_fhir(&written).as_ref(), Ok(&grant), "written and read again");
+    true
 }
 
 /// C2SP tlog-policy.
-fn policy(bytes: &[u8]) {
-    let Some(text) = utf8(bytes) else { return };
-    if let Ok(read) = text.parse::<Policy>() {
-        assert_eq!(read.to_text().parse().as_ref(), Ok(&read), "written and read again");
-        // Whatever is asked for, all together are enough, or nobody is.
-        let all = read.is_quorum(|_| true);
-        assert!(all || !read.is_quorum(|_| false));
-    }
+fn policy(bytes: &[u8]) -> bool {
+    let Some(Ok(read)) = utf8(bytes).map(str::parse::<Policy>) else { return false };
+    assert_eq!(read.to_text().parse().as_ref(), Ok(&read), "written and read again");
+    // Whatever is asked for, all together are enough, or nobody is.
+    assert!(read.is_quorum(|_| true) || !read.is_quorum(|_| false));
+    true
 }
 
-/// C2SP tlog-proof.
-fn proof(bytes: &[u8]) {
-    let Some(text) = utf8(bytes) else { return };
+/// C2SP tlog-proof: of a record, of a leaf and of an entry with what opens it, and the plain one. Those of the fixture lead to
+/// signed trees, so that a proof of anything else would be a forgery.
+fn proof(bytes: &[u8]) -> bool {
+    let Some(text) = utf8(bytes) else { return false };
     if let Ok(read) = ProofFile::parse(text) {
         assert_eq!(read.to_text(), text, "one text for one proof");
     }
-    if let Ok(read) = PlainProof::parse(text) {
+    let plain = PlainProof::parse(text);
+    if let Ok(read) = &plain {
         assert_eq!(read.to_text(), text, "one text for one proof");
     }
     let keys = [FIXTURE.site.vkey().clone()];
-    // The fixture's site log signed no checkpoint at all.
-    assert!(
-        verify(text, Trust::Pinned(&keys)).is_err()
-            && verify_leaf(text, Trust::Pinned(&keys)).is_err()
-    );
-    if let Ok(read) = verify_entry(text, &FIXTURE.policy, Trust::Pinned(&keys)) {
-        assert!(FIXTURE.entries.contains(&read.entry), "nobody signed this");
+    let record = verify(text, Trust::Pinned(&keys)).is_ok();
+    let leaf = verify_leaf(text, Trust::Pinned(&keys)).is_ok();
+    assert!(!(record || leaf) || PROOFS.contains(text), "the site proved no such thing");
+    let entry = verify_entry(text, &FIXTURE.policy, Trust::Pinned(&keys));
+    if let Ok(read) = &entry {
+        assert!(read.index == COMMITMENT && read.entry == FIXTURE.entries[3], "nobody signed this");
     }
+    plain.is_ok() || record || leaf || entry.is_ok()
 }
 
 /// RFC 9421: `Signature-Input` and `Signature`, a line each.
-fn request(bytes: &[u8]) {
+fn request(bytes: &[u8]) -> bool {
     let Some((input, signature)) = utf8(bytes).and_then(|text| text.split_once('\n')) else {
-        return;
+        return false;
     };
-    let Ok(read) = SignedRequest::parse(input, signature) else { return };
+    let Ok(read) = SignedRequest::parse(input, signature) else { return false };
     assert!(!read.key_name().is_empty());
     let keys = || std::iter::once(FIXTURE.patient.vkey());
     let mut nonces = haar_ledger::consent::Nonces::default();
@@ -234,17 +270,19 @@ fn request(bytes: &[u8]) {
     if by.is_ok() {
         assert!(read.check("GET", target, SITE, NOW_S, keys(), &mut nonces).is_err(), "once only");
     }
+    by.is_ok()
 }
 
 /// What is handed in: an entry of the log, a statement of a patient.
-fn submit(bytes: &[u8]) {
+fn submit(bytes: &[u8]) -> bool {
     let mut state = FIXTURE.state.clone();
     let next = state.next_index();
     let before = state.digest();
-    match Entry::parse(bytes) {
+    let entry = Entry::parse(bytes);
+    match &entry {
         Ok(entry) => {
             assert_eq!(entry.as_bytes(), bytes, "one text for one entry");
-            let applied = state.append(&entry).is_ok();
+            let applied = state.append(entry).is_ok();
             assert_eq!(applied, state.next_index() > next);
             assert_eq!(applied, state.digest() != before, "a refused entry changes nothing");
             if applied {
@@ -254,15 +292,19 @@ fn submit(bytes: &[u8]) {
         }
         Err(_) => assert!(state.apply_leaf(next, bytes).is_err()),
     }
-    if let Ok(read) = SignedStatement::open(bytes, SITE, &FIXTURE.state) {
+    let statement = SignedStatement::open(bytes, SITE, &FIXTURE.state);
+    if let Ok(read) = &statement {
         assert_eq!(read.statement().subject().as_str(), SUBJECT);
     }
+    entry.is_ok() || statement.is_ok()
 }
 
 /// Real objects: a format's name, what it is, and its bytes. The same each time.
 pub fn seeds() -> Vec<(&'static str, &'static str, Vec<u8>)> {
     let own = &*FIXTURE;
-    let (one, two) = (own.note(7, 1), own.note(7, 2));
+    let (one, two) = (own.note(7, [1; 32]), own.note(7, [2; 32]));
+    let (root, path) = tree(&own.entries);
+    let whole = own.note(4, root);
     let line = own.witness.cosign(&text_of(&one), NOW_S);
     let fork = Evidence::of_checkpoints(own.log.vkey(), &one, &two).unwrap();
     let stale = Evidence::of_stale(own.log.vkey(), &one, NOW_S, &own.member).unwrap();
@@ -287,10 +329,9 @@ pub fn seeds() -> Vec<(&'static str, &'static str, Vec<u8>)> {
     let commitment = &own.entries[3];
     let asked =
         AddCheckpoint { old_size: 7, proof: vec![[8; 32], [9; 32]], checkpoint: one.clone() };
-    let plain = PlainProof { index: 3, path: vec![[1; 32]; 2], checkpoint: format!("{one}{line}") };
-    let record =
-        Record { kind: LeafKind::FlaggedEvent, name: [1; 32], key: [2; 32], body: b"{}".to_vec() };
-    let entry_proof = prove_entry(&plain, commitment, own.site.vkey(), Some(&record));
+    let cosignature = own.witness.cosign(&text_of(&whole), NOW_S);
+    let plain = PlainProof { index: COMMITMENT, path, checkpoint: format!("{whole}{cosignature}") };
+    let entry_proof = prove_entry(&plain, commitment, own.site.vkey(), Some(&record()));
     let request = haar_ledger::consent::RequestSignature::sign(
         "GET",
         "/v1/access/view",
@@ -300,6 +341,7 @@ pub fn seeds() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         &own.patient,
     )
     .unwrap();
+    let [opened, bare] = site_proofs(identity(SITE, 3));
     let fhir = grant_to_fhir(&grant, "id", NOW_S, true);
     let statement = SignedStatement::sign(&Statement::Grant(grant), SITE, &own.patient).unwrap();
     vec![
@@ -314,6 +356,8 @@ pub fn seeds() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         ("policy", "of_one", own.policy.to_text().into_bytes()),
         ("proof", "plain", plain.to_text().into_bytes()),
         ("proof", "entry", entry_proof.to_text().into_bytes()),
+        ("proof", "record", opened.into_bytes()),
+        ("proof", "leaf", bare.into_bytes()),
         ("request", "view", format!("{}\n{}", request.input, request.signature).into_bytes()),
         ("submit", "commitment", commitment.as_bytes().to_vec()),
         ("submit", "key", own.entries[2].as_bytes().to_vec()),
