@@ -10,7 +10,7 @@ use haar_ledger::consent::{
     DataKind, Grant, Grantee, GranteeRole, Interval, Purpose, Scope, SignedRequest,
     SignedStatement, Statement, grant_from_fhir, grant_to_fhir, patient_key_name,
 };
-use haar_ledger::consortium::{decode_entries, encode_entries};
+use haar_ledger::consortium::decode_entries;
 use haar_ledger::evidence::Evidence;
 use haar_ledger::governance::{
     CommitmentBody, Digest, Genesis, Hex, KeyBody, Member, Operator, Quorums, Role, State,
@@ -186,8 +186,14 @@ fn add_checkpoint(bytes: &[u8]) -> bool {
 /// C2SP tlog-tiles, entry bundles.
 fn bundle(bytes: &[u8]) -> bool {
     let Some(entries) = decode_entries(bytes) else { return false };
-    assert_eq!(encode_entries(&entries), bytes, "one text for one bundle");
+    assert_eq!(written(&entries), bytes, "one text for one bundle");
     true
+}
+
+/// A bundle of these, each with its length in front.
+fn written(entries: &[&[u8]]) -> Vec<u8> {
+    let length = |entry: &[u8]| u16::try_from(entry.len()).unwrap().to_be_bytes();
+    entries.iter().flat_map(|entry| [&length(entry), *entry].concat()).collect()
 }
 
 /// C2SP tlog-checkpoint with one signature.
@@ -346,7 +352,7 @@ pub fn seeds() -> Vec<(&'static str, &'static str, Vec<u8>)> {
     let statement = SignedStatement::sign(&Statement::Grant(grant), SITE, &own.patient).unwrap();
     vec![
         ("add_checkpoint", "from_7", asked.to_text().into_bytes()),
-        ("bundle", "four_entries", encode_entries(&bundle)),
+        ("bundle", "four_entries", written(&bundle)),
         ("checkpoint", "of_7", one.clone().into_bytes()),
         ("cosigned", "by_one", format!("{one}{line}").into_bytes()),
         ("evidence", "fork", fork.to_text().into_bytes()),

@@ -262,19 +262,6 @@ fn conclude_epoch(means: &Means, reports: Vec<Report<Segments>>) -> Vec<Conclusi
 /// Windows that fired in one epoch, with their waveform and what it is like.
 type Described = (Fired<Segments>, Waveform, EcgDescription);
 
-/// Windows by the step of a timeline that they fall into.
-fn by_step<'d, M>(
-    models: &Timeline<M>,
-    described: &'d mut [Described],
-) -> BTreeMap<usize, Vec<&'d mut Described>> {
-    let mut by_step: BTreeMap<usize, Vec<&mut Described>> = BTreeMap::new();
-    for window in described {
-        let (place, _) = models.at(window.0.end.micros());
-        by_step.entry(place).or_default().push(window);
-    }
-    by_step
-}
-
 /// Asks the models of rhythm about the epoch's windows, each model in one go. A window that one cannot judge keeps its features
 /// missing.
 fn judge_rhythm(
@@ -283,7 +270,7 @@ fn judge_rhythm(
     described: &mut [Described],
     said: &mut Said,
 ) {
-    for (place, windows) in by_step(models, described) {
+    for (place, windows) in models.divide(described, |window| window.0.end) {
         let Step { live, shadow, .. } = models.step(place);
         let (mut judged, mut inputs) = (Vec::new(), Vec::new());
         for window in windows {
@@ -298,9 +285,9 @@ fn judge_rhythm(
             .and_then(|shadow| Some((shadow.reference(), shadow.classify(&inputs).ok()?)));
         for (at, (window, score)) in judged.into_iter().zip(scores).enumerate() {
             let edge = &window.0.edge;
-            said.live(live.reference(), edge, score.class.name());
+            said.live(live.reference(), edge).add(score.class.name());
             if let Some((shadow, beside)) = &beside {
-                said.shadow(shadow, edge, beside[at].class.name(), score.class.name());
+                said.shadow(shadow, edge).compare(beside[at].class.name(), score.class.name());
             }
             pipeline.conclude_rhythm(&mut window.2, &score);
         }
@@ -315,7 +302,7 @@ fn score(
     said: &mut Said,
 ) -> u64 {
     let mut unscored = 0;
-    for (place, windows) in by_step(models, described) {
+    for (place, windows) in models.divide(described, |window| window.0.end) {
         let Step { live, shadow, .. } = models.step(place);
         let inputs: Vec<BeatInput> = windows
             .iter()
@@ -331,15 +318,17 @@ fn score(
         let mut at = 0;
         for (fired, _, description) in windows {
             let count = description.inputs.iter().flatten().count();
-            for beat in at..at + count {
-                let class = scores[beat].class.name();
-                said.live(live.reference(), &fired.edge, class);
-                if let Some((shadow, beside)) = &beside {
-                    said.shadow(shadow, &fired.edge, beside[beat].class.name(), class);
+            let own = &scores[at..at + count];
+            let tally = said.live(live.reference(), &fired.edge);
+            own.iter().for_each(|score| tally.add(score.class.name()));
+            if let Some((shadow, beside)) = &beside {
+                let tally = said.shadow(shadow, &fired.edge);
+                for (other, score) in beside[at..].iter().zip(own) {
+                    tally.compare(other.class.name(), score.class.name());
                 }
             }
-            let mut own = scores[at..at + count].iter().copied();
             at += count;
+            let mut own = own.iter().copied();
             let placed: Vec<Option<BeatScore>> = description
                 .inputs
                 .iter()
@@ -440,9 +429,9 @@ fn sort(
     let classify = |model: &ConditionModel| model.classify(&[known]).ok()?.first().copied();
     let score = classify(conditions)?;
     let group = score.group.as_str();
-    said.live(conditions.reference(), &window.edge, group);
+    said.live(conditions.reference(), &window.edge).add(group);
     if let Some((shadow, own)) = shadow.as_ref().and_then(|own| Some((own, classify(own)?))) {
-        said.shadow(shadow.reference(), &window.edge, own.group.as_str(), group);
+        said.shadow(shadow.reference(), &window.edge).compare(own.group.as_str(), group);
     }
     let probability = score.probabilities[score.group.index()];
     let condition = Condition {

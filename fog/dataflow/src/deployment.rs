@@ -15,7 +15,7 @@ use haar_inference::package::{LoadError, Manifest, Package};
 use haar_inference::personal::Normals;
 use haar_inference::rhythm::{RhythmClass, RhythmModel};
 use haar_inference::sepsis::SepsisModel;
-use haar_schema::{EdgeId, ModelRef};
+use haar_schema::{EdgeId, ModelRef, Timestamp};
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -130,6 +130,20 @@ impl<M> Timeline<M> {
         &self.steps[place.min(self.steps.len() - 1)]
     }
 
+    /// Windows by the place of the step that they fall into, by their ends.
+    pub fn divide<'w, W>(
+        &self,
+        windows: &'w mut [W],
+        end: impl Fn(&W) -> Timestamp,
+    ) -> BTreeMap<usize, Vec<&'w mut W>> {
+        let mut by_step: BTreeMap<usize, Vec<&mut W>> = BTreeMap::new();
+        for window in windows {
+            let (place, _) = self.at(end(window).micros());
+            by_step.entry(place).or_default().push(window);
+        }
+        by_step
+    }
+
     /// All models in it.
     pub fn models(&self) -> impl Iterator<Item = &Arc<M>> {
         self.steps.iter().flat_map(|step| [&step.live].into_iter().chain(&step.shadow))
@@ -185,24 +199,14 @@ impl SharedDeployments {
 }
 
 impl Said {
-    /// The live model said this.
-    pub fn live(&mut self, model: &ModelRef, edge: &EdgeId, class: &'static str) {
-        *self.of(model, edge, None).classes.entry(class).or_default() += 1;
+    /// Where to count what the live model says of readings of this edge.
+    pub fn live(&mut self, model: &ModelRef, edge: &EdgeId) -> &mut Scored {
+        self.of(model, edge, None)
     }
 
-    /// A model in shadow said this, and the live one `live`.
-    pub fn shadow(
-        &mut self,
-        model: &ModelRef,
-        edge: &EdgeId,
-        class: &'static str,
-        live: &'static str,
-    ) {
-        let scored = self.of(model, edge, Some(0));
-        *scored.classes.entry(class).or_default() += 1;
-        if let Some(agreed) = &mut scored.agreed {
-            *agreed += u64::from(class == live);
-        }
+    /// Where to count what a model in shadow says of them.
+    pub fn shadow(&mut self, model: &ModelRef, edge: &EdgeId) -> &mut Scored {
+        self.of(model, edge, Some(0))
     }
 
     /// All that was said, in order.
@@ -217,6 +221,21 @@ impl Said {
             agreed,
             classes: BTreeMap::new(),
         })
+    }
+}
+
+impl Scored {
+    /// It said this.
+    pub fn add(&mut self, class: &'static str) {
+        *self.classes.entry(class).or_default() += 1;
+    }
+
+    /// In shadow it said this, and the live one `live`.
+    pub fn compare(&mut self, class: &'static str, live: &'static str) {
+        self.add(class);
+        if let Some(agreed) = &mut self.agreed {
+            *agreed += u64::from(class == live);
+        }
     }
 }
 
@@ -236,118 +255,37 @@ pub const WARNING: [&str; 2] = ["none", "warning"];
 /// What [`Normals`] says of a reading.
 pub const USUAL: [&str; 2] = ["usual", "unusual"];
 
-impl Deployed for BeatModel {
-    const ID: &'static str = "ecg-beats";
-    fn built_in() -> Result<Self, LoadError> {
-        Self::builtin()
-    }
-    fn of(package: Package) -> Result<Self, LoadError> {
-        Self::from_package(package)
-    }
-    fn name(&self) -> &ModelRef {
-        self.reference()
-    }
-    fn timeline(deployments: &mut Deployments) -> &mut Timeline<Self> {
-        &mut deployments.beats
-    }
-    fn classes() -> Vec<&'static str> {
-        BeatClass::NAMES.into()
-    }
+/// Implements [`Deployed`] for a model with `builtin` and `reference`.
+macro_rules! deployed {
+    ($($model:ident $id:literal in $field:ident, $of:expr, $classes:expr;)*) => {
+        $(impl Deployed for $model {
+            const ID: &'static str = $id;
+            fn built_in() -> Result<Self, LoadError> {
+                Self::builtin()
+            }
+            fn of(package: Package) -> Result<Self, LoadError> {
+                $of(package)
+            }
+            fn name(&self) -> &ModelRef {
+                self.reference()
+            }
+            fn timeline(deployments: &mut Deployments) -> &mut Timeline<Self> {
+                &mut deployments.$field
+            }
+            fn classes() -> Vec<&'static str> {
+                $classes.to_vec()
+            }
+        })*
+    };
 }
 
-impl Deployed for RhythmModel {
-    const ID: &'static str = "ecg-rhythm";
-    fn built_in() -> Result<Self, LoadError> {
-        Self::builtin()
-    }
-    fn of(package: Package) -> Result<Self, LoadError> {
-        Self::new(package)
-    }
-    fn name(&self) -> &ModelRef {
-        self.reference()
-    }
-    fn timeline(deployments: &mut Deployments) -> &mut Timeline<Self> {
-        &mut deployments.rhythm
-    }
-    fn classes() -> Vec<&'static str> {
-        RhythmClass::NAMES.to_vec()
-    }
-}
-
-impl Deployed for FaultModel {
-    const ID: &'static str = "device-faults";
-    fn built_in() -> Result<Self, LoadError> {
-        Self::builtin()
-    }
-    fn of(package: Package) -> Result<Self, LoadError> {
-        Self::from_package(package)
-    }
-    fn name(&self) -> &ModelRef {
-        self.reference()
-    }
-    fn timeline(deployments: &mut Deployments) -> &mut Timeline<Self> {
-        &mut deployments.faults
-    }
-    fn classes() -> Vec<&'static str> {
-        FaultKind::ALL.map(FaultKind::name).into()
-    }
-}
-
-impl Deployed for ConditionModel {
-    const ID: &'static str = "condition-group";
-    fn built_in() -> Result<Self, LoadError> {
-        Self::builtin()
-    }
-    fn of(package: Package) -> Result<Self, LoadError> {
-        Self::from_package(&package)
-    }
-    fn name(&self) -> &ModelRef {
-        self.reference()
-    }
-    fn timeline(deployments: &mut Deployments) -> &mut Timeline<Self> {
-        &mut deployments.conditions
-    }
-    fn classes() -> Vec<&'static str> {
-        ConditionGroup::NAMES.to_vec()
-    }
-}
-
-impl Deployed for SepsisModel {
-    const ID: &'static str = "sepsis";
-    fn built_in() -> Result<Self, LoadError> {
-        Self::builtin()
-    }
-    fn of(package: Package) -> Result<Self, LoadError> {
-        Self::new(package)
-    }
-    fn name(&self) -> &ModelRef {
-        self.reference()
-    }
-    fn timeline(deployments: &mut Deployments) -> &mut Timeline<Self> {
-        &mut deployments.sepsis
-    }
-    fn classes() -> Vec<&'static str> {
-        WARNING.into()
-    }
-}
-
-impl Deployed for Normals {
-    const ID: &'static str = "personal-normal";
-    fn built_in() -> Result<Self, LoadError> {
-        Self::builtin()
-    }
-    fn of(package: Package) -> Result<Self, LoadError> {
-        Self::new(package)
-    }
-    fn name(&self) -> &ModelRef {
-        self.reference()
-    }
-    fn timeline(deployments: &mut Deployments) -> &mut Timeline<Self> {
-        &mut deployments.personal
-    }
-    fn classes() -> Vec<&'static str> {
-        USUAL.into()
-    }
+deployed! {
+    BeatModel "ecg-beats" in beats, Self::from_package, BeatClass::NAMES;
+    RhythmModel "ecg-rhythm" in rhythm, Self::new, RhythmClass::NAMES;
+    FaultModel "device-faults" in faults, Self::from_package, FaultKind::ALL.map(FaultKind::name);
+    ConditionModel "condition-group" in conditions, |own| Self::from_package(&own), ConditionGroup::NAMES;
+    SepsisModel "sepsis" in sepsis, Self::new, WARNING;
+    Normals "personal-normal" in personal, Self::new, USUAL;
 }
 
 #[cfg(test)]

@@ -31,7 +31,6 @@ use crate::window::Fired;
 use haar_inference::faults::watch::{Series, Watched};
 use haar_inference::faults::{FaultKind, FaultModel, Reading};
 use haar_schema::{Attribution, FlaggedEvent, Scale, Score, SignalId, features_digest, quantise};
-use std::collections::BTreeMap;
 use timely::dataflow::StreamVec;
 
 /// A probability below which a kind is no ground for a flag, whatever a rule says of it.
@@ -107,13 +106,8 @@ type Judged = (Fired<Readings>, Vec<Own>);
 
 /// Asks the models of their time about all series of the epoch, each in one go; says of how many it could not be asked.
 fn judge(models: &Timeline<FaultModel>, windows: &mut [Judged], said: &mut Said) -> u64 {
-    let mut by_step: BTreeMap<usize, Vec<&mut Judged>> = BTreeMap::new();
-    for window in windows {
-        let (place, _) = models.at(window.0.end.micros());
-        by_step.entry(place).or_default().push(window);
-    }
     let mut unjudged = 0;
-    for (place, mut windows) in by_step {
+    for (place, mut windows) in models.divide(windows, |window| window.0.end) {
         let Step { live, shadow, .. } = models.step(place);
         let all: Vec<Series<'_>> =
             windows.iter().flat_map(|(_, own)| own.iter().map(Own::series)).collect();
@@ -125,10 +119,10 @@ fn judge(models: &Timeline<FaultModel>, windows: &mut [Judged], said: &mut Said)
         let edges = windows.iter().flat_map(|(fired, own)| own.iter().map(|_| &fired.edge));
         for (at, (edge, found)) in edges.zip(&found).enumerate() {
             let Some(kind) = found.as_ref().map(likeliest) else { continue };
-            said.live(live.reference(), edge, kind.name());
+            said.live(live.reference(), edge).add(kind.name());
             let other = beside.as_ref().and_then(|(model, all)| Some((model, all[at].as_ref()?)));
             if let Some((model, other)) = other {
-                said.shadow(model, edge, likeliest(other).name(), kind.name());
+                said.shadow(model, edge).compare(likeliest(other).name(), kind.name());
             }
         }
         let every = windows.iter_mut().flat_map(|(_, own)| own.iter_mut());

@@ -26,7 +26,7 @@ use crate::entry::MAX_ENTRY_BYTES;
 /// Writes entries in the form of a C2SP entry bundle: each with its length in front, u16 big-endian.
 ///
 /// Entries over [`MAX_ENTRY_BYTES`] must have been refused before; their length would not fit.
-pub fn encode_entries(entries: &[&[u8]]) -> Vec<u8> {
+pub(crate) fn encode_entries(entries: &[&[u8]]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(entries.iter().map(|entry| 2 + entry.len()).sum());
     for entry in entries {
         bytes.extend_from_slice(&(entry.len() as u16).to_be_bytes());
@@ -35,7 +35,8 @@ pub fn encode_entries(entries: &[&[u8]]) -> Vec<u8> {
     bytes
 }
 
-/// The entries in what [`encode_entries`] wrote; `None` if it is anything else.
+/// The entries of a C2SP entry bundle, each with its length in front, u16 big-endian; `None` if it is none, or one is over
+/// [`MAX_ENTRY_BYTES`].
 pub fn decode_entries(mut bytes: &[u8]) -> Option<Vec<&[u8]>> {
     let mut entries = Vec::new();
     while !bytes.is_empty() {

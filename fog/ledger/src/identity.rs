@@ -234,7 +234,10 @@ pub(crate) fn is_origin(text: &str) -> bool {
 }
 
 /// The one line of a key file, without its end.
-pub(crate) fn read_key_file(path: &Path) -> Result<Zeroizing<String>, IdentityError> {
+///
+/// # Errors
+/// If it cannot be read, or others may read it.
+pub fn read_key_file(path: &Path) -> Result<Zeroizing<String>, IdentityError> {
     let io = |error| IdentityError::Io { path: path.to_owned(), error };
     let file = fs::File::open(path).map_err(io)?;
     refuse_shared(path, &file.metadata().map_err(io)?)?;
@@ -247,7 +250,10 @@ pub(crate) fn read_key_file(path: &Path) -> Result<Zeroizing<String>, IdentityEr
 }
 
 /// Writes a key file that was not there before, readable for its owner only, and syncs it.
-pub(crate) fn write_key_file(path: &Path, line: &str) -> Result<(), IdentityError> {
+///
+/// # Errors
+/// If it is there, or cannot be written.
+pub fn write_key_file(path: &Path, line: &str) -> Result<(), IdentityError> {
     let io = |error| IdentityError::Io { path: path.to_owned(), error };
     let mut options = fs::OpenOptions::new();
     options.write(true).create_new(true);

@@ -53,7 +53,7 @@ pub use file::{FileError, open_read_only};
 pub use fsck::{FsckError, MAX_PROBLEMS, Problem, Report, fsck};
 pub use identity::{
     Identity, IdentityError, MAX_KEY_BYTES, MAX_ORIGIN_BYTES, SignError, VerifierKey,
-    VerifierKeyError,
+    VerifierKeyError, read_key_file, write_key_file,
 };
 pub use leaf::{
     LEAF_BYTES, LEAF_VERSION, LeafKey, LeafKind, MAX_BODY_BYTES, Name, UnknownKind, leaf,

@@ -107,6 +107,15 @@ pub enum ServerError {
     /// The log that is stored has none.
     #[error("the log's first entry is no genesis: it was made by something else")]
     NoGenesis,
+    /// The copy of a log before.
+    #[error("predecessor.data_dir: {path}: {error}. Stop the server whose data directory it is", path = .path.display())]
+    Predecessor {
+        /// Its database.
+        path: PathBuf,
+        /// Why it does not open.
+        #[source]
+        error: Box<redb::DatabaseError>,
+    },
     /// The database.
     #[error("the ledger's database: {0}")]
     Database(#[from] redb::Error),
@@ -228,8 +237,9 @@ fn lineage(before: &[PredecessorConfig]) -> Result<Lineage, ServerError> {
     let mut logs = Vec::new();
     for PredecessorConfig { log, data_dir } in before {
         let path = data_dir.join(DATABASE_FILE);
-        let db = Arc::new(Database::open(path).map_err(redb::Error::from)?);
-        logs.push(Tiles::open(db, log.parse()?)?);
+        let db = Database::open(&path)
+            .map_err(|error| ServerError::Predecessor { path, error: Box::new(error) })?;
+        logs.push(Tiles::open(Arc::new(db), log.parse()?)?);
     }
     Ok(Lineage::new(logs))
 }
@@ -493,7 +503,7 @@ fn replay(before: &Lineage, state: &SharedState, tiles: &Tiles) -> Result<(), Ti
         }
         for (index, entry) in (first..).zip(entries) {
             // What the rules refuse was told when it came.
-            let _ = follow::follow(before, &mut state, index, &entry);
+            let _ = before.apply(&mut state, index, &entry);
         }
         if state.is_none() {
             // Not a log of ours: its first entry is no genesis.

@@ -41,13 +41,14 @@ mod tests;
 mod view;
 
 use crate::config::{AccessConfig, ConsortiumConfig};
+use crate::consortium::{Pinned, PinnedError};
 use crate::store::Store;
 use claims::{Claims, ClaimsError};
 use gatekeeper::Gatekeeper;
 use haar_ledger::client::{Client, HttpError, http};
 use haar_ledger::consortium::{Lineage, Reader, Tiles, TilesError};
 use haar_ledger::server::{Door, HttpConfig, TlsError};
-use haar_ledger::{Policy, PolicySyntaxError, ReadError, VerifierKey, VerifierKeyError};
+use haar_ledger::{ReadError, VerifierKey, VerifierKeyError};
 use haar_telemetry::Metrics;
 use sha2::{Digest, Sha256};
 use std::net::SocketAddr;
@@ -75,21 +76,9 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AccessError {
-    /// A file.
-    #[error("{path}: {error}", path = .path.display())]
-    File {
-        /// Which.
-        path: PathBuf,
-        /// What the system says.
-        #[source]
-        error: std::io::Error,
-    },
     /// The pinned policy.
-    #[error("consortium.policy_file: {0}")]
-    Policy(#[from] PolicySyntaxError),
-    /// Not exactly one log.
-    #[error("consortium.policy_file names {0} logs; a site is under one")]
-    Logs(usize),
+    #[error(transparent)]
+    Pinned(#[from] PinnedError),
     /// The copy of the consortium log.
     #[error("the copy of the consortium log: {0}")]
     Copy(#[from] TilesError),
@@ -147,14 +136,11 @@ impl Access {
         store: Arc<Store>,
         metrics: &Metrics,
     ) -> Result<Self, AccessError> {
-        let text = std::fs::read_to_string(&consortium.policy_file)
-            .map_err(|error| AccessError::File { path: consortium.policy_file.clone(), error })?;
-        let policy: Policy = text.parse()?;
-        let [log] = policy.logs() else { return Err(AccessError::Logs(policy.logs().len())) };
+        let Pinned { policy, log } = Pinned::load(consortium)?;
         let before = lineage(&consortium.predecessors, data_dir)?;
-        let path = data_dir.join(copy_file(&log.key));
+        let path = data_dir.join(copy_file(&log));
         let db = redb::Database::create(path).map_err(redb::Error::from)?;
-        let tiles = Tiles::open(Arc::new(db), log.key.clone())?;
+        let tiles = Tiles::open(Arc::new(db), log)?;
         let http = http(consortium.ca_file.as_deref())?;
         let readers = consortium.urls.iter();
         let readers = readers.map(|url| Reader::new(Client::new(http.clone(), url))).collect();

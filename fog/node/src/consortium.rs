@@ -33,7 +33,7 @@ use haar_ledger::evidence::Evidence;
 use haar_ledger::governance::{CommitmentBody, Hex, SiteCheckpointBody};
 use haar_ledger::{
     Entry, EntryError, EntryKind, LEAF_BYTES, LeafKind, PlainProof, Policy, PolicySyntaxError,
-    ReadError, Record, Snapshot,
+    ReadError, Record, Snapshot, VerifierKey,
 };
 use haar_schema::EdgeId;
 use haar_telemetry::{Counter, Gauge, KeyValue, Metrics, names};
@@ -81,10 +81,10 @@ pub(crate) fn create(tx: &WriteTransaction) -> Result<(), redb::Error> {
     Ok(())
 }
 
-/// Why the site has no envoy.
+/// Why there is no pinned policy.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum EnvoyError {
+pub enum PinnedError {
     /// The policy file.
     #[error("consortium.policy_file {path}: {error}", path = .path.display())]
     File {
@@ -100,6 +100,32 @@ pub enum EnvoyError {
     /// Not exactly one log.
     #[error("consortium.policy_file names {0} logs; a site is put before one")]
     Logs(usize),
+}
+
+/// The policy that this site pins, which names one log.
+pub(crate) struct Pinned {
+    pub(crate) policy: Policy,
+    pub(crate) log: VerifierKey,
+}
+
+impl Pinned {
+    pub(crate) fn load(config: &ConsortiumConfig) -> Result<Self, PinnedError> {
+        let path = &config.policy_file;
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| PinnedError::File { path: path.clone(), error })?;
+        let policy: Policy = text.parse()?;
+        let [log] = policy.logs() else { return Err(PinnedError::Logs(policy.logs().len())) };
+        Ok(Self { log: log.key.clone(), policy })
+    }
+}
+
+/// Why the site has no envoy.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EnvoyError {
+    /// The pinned policy.
+    #[error(transparent)]
+    Pinned(#[from] PinnedError),
     /// The HTTPS client.
     #[error(transparent)]
     Http(#[from] HttpError),
@@ -190,12 +216,9 @@ impl Envoy {
         gate: Arc<Gate>,
         metrics: &Metrics,
     ) -> Result<Self, EnvoyError> {
-        let text = std::fs::read_to_string(&config.policy_file)
-            .map_err(|error| EnvoyError::File { path: config.policy_file.clone(), error })?;
-        let policy: Policy = text.parse()?;
-        let [log] = policy.logs() else { return Err(EnvoyError::Logs(policy.logs().len())) };
-        let origin = log.key.origin().to_owned();
-        if begin(&store, log.key.as_str())? {
+        let Pinned { policy, log } = Pinned::load(config)?;
+        let origin = log.origin().to_owned();
+        if begin(&store, log.as_str())? {
             tracing::info!(
                 log = origin,
                 "another log than before; what was not witnessed is put forward again"

@@ -67,12 +67,12 @@ impl Courses {
             let Some(judgement) = live.observe(state, signal, mean, at) else { continue };
             self.states.changed(subject);
             let word = USUAL[usize::from(is_unusual(&judgement))];
-            said.live(live.reference(), &edge, word);
+            said.live(live.reference(), &edge).add(word);
             if let Some((shadow, state)) = &mut beside
                 && let Some(own) = shadow.observe(state, signal, mean, at)
             {
                 let own = USUAL[usize::from(is_unusual(&own))];
-                said.shadow(shadow.reference(), &edge, own, word);
+                said.shadow(shadow.reference(), &edge).compare(own, word);
             }
             if is_unusual(&judgement) {
                 raise(window, signal, mean, &judgement, live.reference());

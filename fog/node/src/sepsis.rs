@@ -136,10 +136,10 @@ impl Charts {
         let Step { live: model, shadow, .. } = models;
         let Some(risk) = model.risk(row, model.all_members()) else { return };
         let (edge, word) = (&window.digest.key.edge, WARNING[usize::from(risk.warning)]);
-        said.live(model.reference(), edge, word);
+        said.live(model.reference(), edge).add(word);
         let beside = shadow.as_ref().and_then(|own| Some((own, own.risk(row, own.all_members())?)));
         if let Some((shadow, own)) = beside {
-            said.shadow(shadow.reference(), edge, WARNING[usize::from(own.warning)], word);
+            said.shadow(shadow.reference(), edge).compare(WARNING[usize::from(own.warning)], word);
         }
         let features = &mut window.digest.features;
         features.insert("sepsis.probability".to_owned(), Feature::value(risk.probability));

@@ -89,6 +89,23 @@ impl Lineage {
         begin(&self.logs, first)
     }
 
+    /// Applies an entry that is in the log: the first begins the state, the others change it. Everybody comes to the same.
+    ///
+    /// # Errors
+    /// If the rules refuse it; the state is as before.
+    pub fn apply(
+        &self,
+        state: &mut Option<State>,
+        index: u64,
+        entry: &[u8],
+    ) -> Result<(), LineageError> {
+        match state {
+            Some(state) => drop(state.apply_leaf(index, entry)?),
+            None => *state = Some(self.begin(&Entry::parse(entry)?)?),
+        }
+        Ok(())
+    }
+
     /// The first entry of a log that follows `last`, which itself follows these; to be signed by more members. Only the
     /// operator changes.
     ///

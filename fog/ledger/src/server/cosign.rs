@@ -185,9 +185,7 @@ impl<P: Fn() -> (Policy, bool)> Cosigning<P> {
             .chain(round.lines.values())
             .map(String::as_str)
             .collect();
-        if policy.check(note.as_bytes()).is_err() {
-            return;
-        }
+        let Ok(cosigned) = policy.check(note.as_bytes()) else { return };
         match self.tiles.publish(&note) {
             Ok(()) => {
                 let behind = policy.witnesses().len().saturating_sub(round.lines.len());
@@ -197,8 +195,7 @@ impl<P: Fn() -> (Policy, bool)> Cosigning<P> {
                     // Cosignatures that come later say nothing of how soon it counted.
                     Some(_) => self.instruments.behind(behind),
                 }
-                let vouched = policy.check(note.as_bytes()).ok();
-                if let Some(since_s) = vouched.and_then(|own| policy.vouched_s(&own)) {
+                if let Some(since_s) = policy.vouched_s(&cosigned) {
                     self.instruments.vouched(since_s);
                 }
                 round.published = round.published.or(Some(Instant::now()));

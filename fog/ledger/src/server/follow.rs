@@ -17,7 +17,7 @@ use super::instruments::Instruments;
 use super::operator::SharedState;
 use crate::checkpoint::{CheckpointError, Head};
 use crate::client::Client;
-use crate::consortium::{Copy, CopyError, Lineage, LineageError, Reader, Tiles};
+use crate::consortium::{Copy, CopyError, Lineage, Reader, Tiles};
 use crate::entry::Entry;
 use crate::evidence::EvidenceKind;
 use crate::governance::State;
@@ -79,7 +79,7 @@ impl Follower {
         };
         self.instruments.size(copy.size());
         for (index, bytes) in &new {
-            let followed = follow(&self.before, &mut write(&self.state), *index, bytes);
+            let followed = self.before.apply(&mut write(&self.state), *index, bytes);
             if let Err(refused) = followed {
                 // Why may name a key, and that of a patient is a pseudonym: the entry is in the log for who may look.
                 tracing::error!(index, "the operator put into the log what its rules refuse");
@@ -189,22 +189,6 @@ impl Follower {
 
 fn write(state: &SharedState) -> RwLockWriteGuard<'_, Option<State>> {
     state.write().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Applies an entry that is in the log; why the rules refuse it, if they do. Everybody comes to the same.
-pub(crate) fn follow(
-    before: &Lineage,
-    state: &mut Option<State>,
-    index: u64,
-    bytes: &[u8],
-) -> Result<(), LineageError> {
-    match state {
-        Some(state) => Ok(state.apply_leaf(index, bytes).map(drop)?),
-        None => {
-            *state = Some(before.begin(&Entry::parse(bytes)?)?);
-            Ok(())
-        }
-    }
 }
 
 /// Whose cosignatures make a checkpoint count, by what is known of the log here.

@@ -175,12 +175,20 @@ impl Gossip {
 
     /// Whether it is new; in any case it is on disk.
     fn keep(&self, evidence: &Evidence) -> Result<bool, NotKept> {
+        // The same is said again and again, by a stale log at each look: that is not worth a transaction.
+        if self.has(evidence.id())? {
+            return Ok(false);
+        }
         let tx = self.db.begin_write().map_err(redb::Error::from)?;
         if let Some(not_new) = put(&tx, evidence)? {
             return not_new;
         }
         tx.commit().map_err(redb::Error::from)?;
         Ok(true)
+    }
+
+    fn has(&self, id: [u8; 32]) -> Result<bool, redb::Error> {
+        Ok(self.db.begin_read()?.open_table(SEEN)?.get(id)?.is_some())
     }
 
     /// The next piece that a target has not been told, and its place.

@@ -207,18 +207,18 @@ impl Gatekeeper {
         }
         drop(view);
         let known = !found.is_empty();
-        let decisions = self.record(question.subject, known, &decided)?;
-        let allowed = decided.iter().filter(|(_, decision)| decision.allowed).count();
-        let break_glass = decided.iter().any(|(_, decision)| decision.break_glass);
+        let decisions = self.record(known, &decided)?;
+        let allowed = decided.iter().filter(|(_, _, decision)| decision.allowed).count();
+        let break_glass = decided.iter().any(|(_, _, decision)| decision.break_glass);
         if break_glass {
             tracing::warn!("a clinician broke the glass; patient and members are told");
         }
         if allowed == 0 {
-            let refused = decided.into_iter().next().map(|(_, decision)| Box::new(decision));
+            let refused = decided.into_iter().next().map(|(_, _, decision)| Box::new(decision));
             return Err(refused.map_or(Refused::NoView, Refused::Denied));
         }
         let mut records = Vec::new();
-        for (found, _) in found.into_iter().zip(&decided).filter(|(_, (_, own))| own.allowed) {
+        for (found, _) in found.into_iter().zip(&decided).filter(|(_, (_, _, own))| own.allowed) {
             let leaf = found.leaf;
             records.push(match insurer {
                 true => serde_json::json!({
@@ -296,7 +296,7 @@ impl Gatekeeper {
         now_s: u64,
         question: &Question,
         event_s: u64,
-    ) -> Result<(AccessRequest, Decision), Refused> {
+    ) -> Result<(Subject, AccessRequest, Decision), Refused> {
         let subject: Token = question.subject.to_hex().parse().map_err(|_| Refused::Subject)?;
         let claims = self.claims.of(question.subject, event_s);
         let request = AccessRequest {
@@ -308,42 +308,27 @@ impl Gatekeeper {
             now_s,
         };
         let decision = decider.decide(&request, &view.consents, view.age_s(now_s));
-        Ok((request, decision))
+        Ok((question.subject, request, decision))
     }
 
-    /// Makes every decision a leaf; their indexes. Sealed under the patient's key if there is something of
-    /// theirs: who asks about made-up patients shall not make keys.
-    fn record(
+    /// Makes every decision a leaf; their indexes. Sealed under the patient's key only where there is something of
+    /// theirs (`known`): who asks about made-up patients shall not make keys.
+    pub(super) fn record(
         &self,
-        subject: Subject,
         known: bool,
-        decided: &[(AccessRequest, Decision)],
-    ) -> Result<Vec<u64>, Refused> {
-        let mut held = Vec::with_capacity(decided.len());
-        for (request, decision) in decided {
-            let record = audit_record(request, decision, self.site(), fresh_key()?);
-            held.push(Held { keyholder: known.then(|| keyholder(subject)), record });
-        }
-        let first = self.store.append(&held, |_, _| Ok(()))?;
-        self.count(decided.iter().map(|(_, decision)| decision));
-        Ok((first..).take(held.len()).collect())
-    }
-
-    /// The same for decisions about several patients, of each of whom there is something.
-    pub(super) fn record_each(
-        &self,
         decided: &[(Subject, AccessRequest, Decision)],
-    ) -> Result<(), Refused> {
+    ) -> Result<Vec<u64>, Refused> {
+        if decided.is_empty() {
+            return Ok(Vec::new());
+        }
         let mut held = Vec::with_capacity(decided.len());
         for (subject, request, decision) in decided {
             let record = audit_record(request, decision, self.site(), fresh_key()?);
-            held.push(Held { keyholder: Some(keyholder(*subject)), record });
+            held.push(Held { keyholder: known.then(|| keyholder(*subject)), record });
         }
-        if !held.is_empty() {
-            self.store.append(&held, |_, _| Ok(()))?;
-        }
+        let first = self.store.append(&held, |_, _| Ok(()))?;
         self.count(decided.iter().map(|(_, _, decision)| decision));
-        Ok(())
+        Ok((first..).take(held.len()).collect())
     }
 
     fn count<'a>(&self, decided: impl Iterator<Item = &'a Decision>) {

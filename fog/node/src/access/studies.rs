@@ -20,11 +20,10 @@ use haar_ledger::consent::{
     AccessRequest, Action, Data, DataKind, GranteeRole, Purpose, Scope, StudyKey, Token,
 };
 use haar_ledger::governance::Role;
+use haar_ledger::{IdentityError, read_key_file, write_key_file};
 use haar_schema::WindowKey;
 use serde::Serialize;
 use serde_json::{Map, Value};
-use std::io::{Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
@@ -60,14 +59,8 @@ pub(crate) struct StudyKeys(Zeroizing<[u8; 32]>);
 #[non_exhaustive]
 pub enum StudyKeysError {
     /// The file.
-    #[error("{path}: {error}", path = .path.display())]
-    File {
-        /// Which.
-        path: PathBuf,
-        /// What the system says.
-        #[source]
-        error: std::io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] IdentityError),
     /// Its content.
     #[error("{path} is no key: 64 hexadecimal digits. Put the right file back: with another one every patient has another name in every study", path = .0.display())]
     Malformed(PathBuf),
@@ -79,23 +72,13 @@ pub enum StudyKeysError {
 impl StudyKeys {
     /// Reads the key, or makes it.
     pub(crate) fn open(path: &Path) -> Result<Self, StudyKeysError> {
-        let file = |error| StudyKeysError::File { path: path.to_owned(), error };
         let mut secret = Zeroizing::new([0; 32]);
-        let mut options = std::fs::OpenOptions::new();
-        match options.write(true).create_new(true).mode(0o600).open(path) {
-            Ok(mut made) => {
-                getrandom::fill(&mut *secret).map_err(StudyKeysError::Random)?;
-                let text = Zeroizing::new(hex::encode(*secret) + "\n");
-                made.write_all(text.as_bytes()).and_then(|()| made.sync_all()).map_err(file)?;
-                return Ok(Self(secret));
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(file(error)),
+        if !path.exists() {
+            getrandom::fill(&mut *secret).map_err(StudyKeysError::Random)?;
+            write_key_file(path, &Zeroizing::new(hex::encode(*secret)))?;
+            return Ok(Self(secret));
         }
-        let mut text = Zeroizing::new(String::new());
-        let opened = std::fs::File::open(path).map_err(file)?;
-        opened.take(66).read_to_string(&mut text).map_err(file)?;
-        hex::decode_to_slice(text.trim_end(), &mut *secret)
+        hex::decode_to_slice(read_key_file(path)?.as_str(), &mut *secret)
             .map_err(|_| StudyKeysError::Malformed(path.to_owned()))?;
         Ok(Self(secret))
     }
@@ -149,6 +132,7 @@ impl Gatekeeper {
             grants.any(|grant| {
                 grant.grantee.role == GranteeRole::Researcher
                     && grant.grantee.name.as_str() == who.name()
+                    && grant.kinds.contains(&question.kind)
                     && grant.scope.as_ref() == Some(&scope)
             })
         };
@@ -171,7 +155,7 @@ impl Gatekeeper {
             decided.push((own.key.subject, request, decision));
         }
         drop(view);
-        self.record_each(&decided)?;
+        self.record(true, &decided)?;
         if let Some((_, _, refused)) = decided.first()
             && decided.iter().all(|(_, _, decision)| !decision.allowed)
         {

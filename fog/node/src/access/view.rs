@@ -12,10 +12,10 @@
 
 use super::AccessError;
 use crate::store::Store;
+use haar_ledger::Policy;
 use haar_ledger::consent::{BundleError, Consents, Decider, SignedStatement};
-use haar_ledger::consortium::{Copy as LogCopy, Lineage, LineageError, Reader, Tiles};
+use haar_ledger::consortium::{Copy as LogCopy, Lineage, Reader, Tiles};
 use haar_ledger::governance::State;
-use haar_ledger::{Entry, Policy};
 use haar_telemetry::{Gauge, Metrics, names};
 use redb::{ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -63,6 +63,21 @@ impl SharedView {
     pub(super) fn write(&self) -> RwLockWriteGuard<'_, View> {
         self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Applies new entries; since when a quorum vouches for the view then.
+    fn renew(
+        &self,
+        before: &Lineage,
+        new: &[(u64, Vec<u8>)],
+        vouched_s: Option<u64>,
+    ) -> Option<u64> {
+        let mut view = self.write();
+        for (index, entry) in new {
+            view.apply(before, *index, entry);
+        }
+        view.vouched_s = view.vouched_s.max(vouched_s);
+        view.vouched_s
+    }
 }
 
 impl View {
@@ -74,15 +89,9 @@ impl View {
     /// Applies an entry. One that the rules refuse changes nothing, for everybody alike.
     pub(super) fn apply(&mut self, before: &Lineage, index: u64, entry: &[u8]) {
         let known = self.state.as_ref().map(State::policy_bundle);
-        match &mut self.state {
-            Some(state) => drop(state.apply_leaf(index, entry)),
-            None => match Entry::parse(entry).map_err(LineageError::from) {
-                Ok(entry) => match before.begin(&entry) {
-                    Ok(state) => self.state = Some(state),
-                    Err(error) => tracing::error!(%error, "the consortium log does not begin"),
-                },
-                Err(error) => tracing::error!(%error, "the consortium log does not begin"),
-            },
+        let applied = before.apply(&mut self.state, index, entry);
+        if let (Err(error), None) = (applied, &self.state) {
+            tracing::error!(%error, "the consortium log does not begin");
         }
         let bundle = self.state.as_ref().map(State::policy_bundle);
         if bundle != known {
@@ -175,15 +184,14 @@ impl Follower {
                     continue;
                 }
             };
-            let mut view = self.view.write();
-            for (index, entry) in &new {
-                view.apply(&self.before, *index, entry);
-            }
-            let vouched_s = self.policy.vouched_s(&cosigned);
             // A checkpoint of fewer entries vouches for another view than this one.
-            if cosigned.size == self.copy.size() && vouched_s > view.vouched_s {
-                view.vouched_s = vouched_s;
-                self.vouched.record(vouched_s.unwrap_or_default() as f64, &[]);
+            let is_whole = cosigned.size == self.copy.size();
+            let vouched_s = self.policy.vouched_s(&cosigned).filter(|_| is_whole);
+            let (view, before) = (self.view.clone(), self.before.clone());
+            // Who reads holds the view for as long as records are looked for: not on a thread that serves others.
+            let renewed = tokio::task::spawn_blocking(move || view.renew(&before, &new, vouched_s));
+            if let Ok(Some(vouched_s)) = renewed.await {
+                self.vouched.record(vouched_s as f64, &[]);
             }
             return;
         }

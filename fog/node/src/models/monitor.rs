@@ -106,7 +106,7 @@ mod tests {
         let mut monitor = Monitor::new([(hash, usual.clone())].into(), &metrics);
         let edge: EdgeId = "edge-1".parse().unwrap();
         let mut said = Said::default();
-        said.live(model.name(), &edge, "N");
+        said.live(model.name(), &edge).add("N");
         let mut scored = said.into_scored().remove(0);
         assert_eq!(monitor.follow(&scored), None, "too few to say");
         scored.classes = usual;

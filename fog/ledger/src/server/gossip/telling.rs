@@ -51,26 +51,32 @@ impl<M: Fn() -> Vec<Target> + Send + 'static> Telling<M> {
         let Self { gossip, http, targets } = self;
         let mut under_way = JoinSet::new();
         let mut busy = BTreeSet::new();
+        // Of those who have heard everything: up to which news.
+        let mut heard: BTreeMap<String, u64> = BTreeMap::new();
         let mut resting: BTreeMap<String, (Instant, Duration)> = BTreeMap::new();
+        let mut news = 0;
         loop {
-            let now = Instant::now();
-            for target in targets() {
+            let (now, all) = (Instant::now(), targets());
+            resting.retain(|name, _| all.iter().any(|target| target.name == *name));
+            for target in all {
                 let rests = resting.get(&target.name).is_some_and(|(until, _)| *until > now);
-                if !rests && busy.insert(target.name.clone()) {
-                    under_way.spawn(catch_up(gossip.clone(), http.clone(), target));
+                let knows = heard.get(&target.name) == Some(&news);
+                if !rests && !knows && busy.insert(target.name.clone()) {
+                    let told = catch_up(gossip.clone(), http.clone(), target);
+                    under_way.spawn(async move { (news, told.await) });
                 }
             }
             tokio::select! {
                 () = shutdown.cancelled() => return,
-                () = gossip.news.notified() => {}
+                () = gossip.news.notified() => news += 1,
                 () = tokio::time::sleep(LOOK_EVERY) => {}
                 Some(done) = under_way.join_next() => {
-                    let Ok((name, told)) = done else { continue };
+                    let Ok((upto, (name, told))) = done else { continue };
                     busy.remove(&name);
                     match told {
                         Told::Everything => {
-                            // Not before the next look: there is nothing to tell.
-                            resting.insert(name, (Instant::now() + LOOK_EVERY, PAUSE));
+                            resting.remove(&name);
+                            heard.insert(name, upto);
                         }
                         Told::Unreached => {
                             let pause = resting.get(&name).map_or(PAUSE, |(_, pause)| *pause);
@@ -78,8 +84,7 @@ impl<M: Fn() -> Vec<Target> + Send + 'static> Telling<M> {
                             resting.insert(name, (Instant::now() + pause, next));
                         }
                     }
-                    let behind = resting.values().filter(|(_, pause)| *pause > PAUSE).count();
-                    gossip.instruments.untold(behind);
+                    gossip.instruments.untold(resting.len());
                 }
             }
         }

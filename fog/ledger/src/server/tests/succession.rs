@@ -11,6 +11,17 @@ impl Consortium {
         Identity::generate(NEXT, [19; 32]).unwrap()
     }
 
+    /// Member `n` proposes that the second operates the next log; from its own copy.
+    fn elect(&self, n: usize) -> Entry {
+        self.next_log().save_new(&self.path("next.key")).unwrap();
+        let operator = OperatorBody {
+            name: NAMES[1].parse().unwrap(),
+            log: self.next_log().vkey().into(),
+            url: self.url(1).parse().unwrap(),
+        };
+        succeed(&self.config(n), operator, &self.members[n]).unwrap()
+    }
+
     /// Member `n` of the log that follows; the second operates it.
     fn next_config(&self, n: usize) -> Config {
         let log = self.next_log();
@@ -36,7 +47,10 @@ impl Consortium {
         let started = eventually("an end of the one before", async || {
             let metrics = Metrics::new("haar-ledger").unwrap();
             match start(self.next_config(n), metrics, self.shutdown.child_token()).await {
-                Err(ServerError::Database(redb::Error::DatabaseAlreadyOpen)) => None,
+                Err(
+                    ServerError::Database(redb::Error::DatabaseAlreadyOpen)
+                    | ServerError::Predecessor { .. },
+                ) => None,
                 started => Some(started),
             }
         })
@@ -61,13 +75,7 @@ async fn the_members_go_on_with_another_operator() {
     for n in 0..4 {
         consortium.stop(n).await;
     }
-    consortium.next_log().save_new(&consortium.path("next.key")).unwrap();
-    let operator = OperatorBody {
-        name: NAMES[1].parse().unwrap(),
-        log: consortium.next_log().vkey().into(),
-        url: consortium.url(1).parse().unwrap(),
-    };
-    let genesis = succeed(&consortium.config(2), operator, &consortium.members[2]).unwrap();
+    let genesis = consortium.elect(2);
     let two = genesis.countersign(&consortium.members[1]).unwrap();
     let three = two.countersign(&consortium.members[3]).unwrap();
 
@@ -136,13 +144,7 @@ async fn a_copy_that_is_not_whole_begins_nothing() {
     for n in 0..4 {
         consortium.stop(n).await;
     }
-    consortium.next_log().save_new(&consortium.path("next.key")).unwrap();
-    let operator = OperatorBody {
-        name: NAMES[1].parse().unwrap(),
-        log: consortium.next_log().vkey().into(),
-        url: consortium.url(1).parse().unwrap(),
-    };
-    let genesis = succeed(&consortium.config(0), operator, &consortium.members[0]).unwrap();
+    let genesis = consortium.elect(0);
     let signed = genesis.countersign(&consortium.members[1]).unwrap();
     let signed = signed.countersign(&consortium.members[2]).unwrap();
     std::fs::write(consortium.path("next.entry"), signed.as_bytes()).unwrap();
