@@ -130,9 +130,7 @@ fn who_reads_what_is_the_patients_to_say() {
 /// Makes and registers the keys, and configures the hospital.
 fn register_everybody(consortium: &Consortium<'_>, hospital: &Hospital<'_>) {
     let site = hospital.site;
-    until("the first checkpoint is witnessed", || {
-        runtime().block_on(consortium.client(0).checkpoint()).is_ok()
-    });
+    consortium.wait_witnessed();
     std::fs::write(consortium.policy_file(), consortium.ask(0, "policy")).unwrap();
     std::fs::create_dir(site.path("fog")).unwrap();
     consortium.key("haar.invalid/site", "fog/log.key", false);
@@ -160,7 +158,7 @@ fn register_everybody(consortium: &Consortium<'_>, hospital: &Hospital<'_>) {
     let mut text = std::fs::read_to_string(&path).unwrap();
     text += &format!(
         "[access]\nlisten = \"127.0.0.1:{}\"\ncert_file = \"localhost.pem\"\n\
-         key_file = \"localhost.key\"\npoll_ms = 200\nclaims_file = \"claims.toml\"\n",
+         key_file = \"localhost.key\"\nclaims_file = \"claims.toml\"\n",
         hospital.port
     );
     std::fs::write(&path, text).unwrap();

@@ -88,6 +88,13 @@ impl<'a> Consortium<'a> {
         self.haar(&format!("{args} --ledger {} --ca-file ca.pem", self.url(n)))
     }
 
+    /// Waits until a quorum has witnessed the log.
+    pub(crate) fn wait_witnessed(&self) {
+        until("the first checkpoint is witnessed", || {
+            runtime().block_on(self.client(0).checkpoint()).is_ok()
+        });
+    }
+
     fn configure(&self, n: usize, log: &str) {
         let roles =
             ["'operator', 'witness'", "'witness', 'mirror'", "'witness'", "'witness', 'monitor'"]
@@ -129,10 +136,7 @@ fn a_hospitals_log_is_put_before_members_whom_nobody_has_to_trust() {
     let profiles: Vec<String> = BUILT_IN.iter().map(|(_, text)| (*text).to_owned()).collect();
     let site = Site::new(&Wanted { profiles: &profiles, pipeline: FAST_HEART, otlp: None });
     let mut consortium = Consortium::found(&site);
-    until("the first checkpoint is witnessed", || {
-        let runtime = runtime();
-        runtime.block_on(consortium.client(0).checkpoint()).is_ok()
-    });
+    consortium.wait_witnessed();
     let policy = consortium.ask(0, "policy");
     std::fs::write(consortium.policy_file(), &policy).unwrap();
     std::fs::create_dir(site.path("fog")).unwrap();

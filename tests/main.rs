@@ -15,6 +15,7 @@ mod checks;
 mod consortium;
 mod devices;
 mod e2e;
+mod edge_keys;
 mod fuzz_replay;
 mod kills;
 mod models;

@@ -345,8 +345,7 @@ pub fn seeds() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         NOW_S,
         [6; 16],
         &own.patient,
-    )
-    .unwrap();
+    );
     let [opened, bare] = site_proofs(identity(SITE, 3));
     let fhir = grant_to_fhir(&grant, "id", NOW_S, true);
     let statement = SignedStatement::sign(&Statement::Grant(grant), SITE, &own.patient).unwrap();

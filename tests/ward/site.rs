@@ -90,6 +90,13 @@ impl Site {
         self.folder.path().join(name)
     }
 
+    /// Puts `new` in the place of `old` in a file.
+    pub fn edit(&self, name: &str, old: &str, new: &str) {
+        let text = std::fs::read_to_string(self.path(name)).unwrap();
+        assert!(text.contains(old), "{name} has no {old}");
+        self.write(name, text.replace(old, new).as_bytes());
+    }
+
     /// The fog's database.
     pub fn database(&self) -> PathBuf {
         self.path("fog").join("fog.redb")

@@ -190,6 +190,9 @@ pub struct Uplink {
     /// The name in the fog's certificate, if it is not the endpoint's host.
     #[serde(default)]
     pub server_name: Option<String>,
+    /// File with the edge's signing key (`haar-ledger key <site>/<edge id> --out edge.sign`): every batch is signed by it.
+    #[serde(default)]
+    pub signing_key_file: Option<PathBuf>,
     /// The most entries in a batch.
     #[serde(default = "default_batch_entries")]
     pub batch_entries: usize,
@@ -363,10 +366,11 @@ impl Config {
     }
 
     fn resolve(&mut self, folder: &Path) {
-        let Uplink { ca_file, cert_file, key_file, .. } = &mut self.uplink;
+        let Uplink { ca_file, cert_file, key_file, signing_key_file, .. } = &mut self.uplink;
         let mut paths =
             vec![&mut self.data_dir, &mut self.pseudonym_key_file, ca_file, cert_file, key_file];
         paths.extend(&mut self.profile_files);
+        paths.extend(signing_key_file);
         if let Some(Mqtt { password_file, ca_file, cert_file, key_file, .. }) = &mut self.mqtt {
             paths.extend([password_file, ca_file, cert_file, key_file].into_iter().flatten());
         }
@@ -426,6 +430,7 @@ impl Uplink {
             cert_file: cert_file.into(),
             key_file: key_file.into(),
             server_name: None,
+            signing_key_file: None,
             batch_entries: default_batch_entries(),
             batch_bytes: default_batch_bytes(),
             linger_ms: default_linger_ms(),

@@ -42,6 +42,7 @@ pub use mqtt::MqttError;
 pub use stats::EdgeStats;
 
 use coap::CoapSource;
+use haar_identity::{Identity, IdentityError};
 use haar_link::ClientTls;
 use haar_normalize::{Connector, Normalizer, Profile, PseudonymKey};
 use haar_spool::Spool;
@@ -87,6 +88,19 @@ pub enum StartError {
     /// The pseudonym key cannot be used.
     #[error("pseudonym_key_file: {0}")]
     PseudonymKey(#[from] haar_normalize::PseudonymKeyError),
+    /// The key that signs batches cannot be used.
+    #[error("uplink.signing_key_file: {0}")]
+    SigningKey(#[from] IdentityError),
+    /// That key is another edge's.
+    #[error(
+        "uplink.signing_key_file: the key is called {name}; behind the last / its name must have the edge's id, {edge}"
+    )]
+    SigningKeyName {
+        /// What it is called.
+        name: String,
+        /// The edge's id.
+        edge: String,
+    },
     /// A device profile cannot be used.
     #[error(transparent)]
     Profile(#[from] haar_normalize::ProfileError),
@@ -259,6 +273,7 @@ pub async fn start(
 struct Materials {
     normalizer: Normalizer,
     tls: ClientTls,
+    key: Option<Arc<Identity>>,
     mqtt: Option<MqttSource>,
 }
 
@@ -285,10 +300,23 @@ impl Materials {
             key_pem: read("uplink.key_file", &config.uplink.key_file)?,
             server_name: config.uplink.server_name.clone(),
         };
+        let key = signing_key(config)?;
         let edge = config.edge_id.as_str();
         let mqtt = config.mqtt.as_ref().map(|mqtt| MqttSource::new(mqtt, edge, filters));
-        Ok(Self { normalizer, tls, mqtt: mqtt.transpose()? })
+        Ok(Self { normalizer, tls, key, mqtt: mqtt.transpose()? })
     }
+}
+
+/// The key that signs batches, whose name ends in the edge's id.
+fn signing_key(config: &Config) -> Result<Option<Arc<Identity>>, StartError> {
+    let Some(path) = &config.uplink.signing_key_file else { return Ok(None) };
+    let key = Identity::load(path)?;
+    let edge = config.edge_id.as_str();
+    if key.origin().rsplit('/').next() != Some(edge) {
+        let (name, edge) = (key.origin().to_owned(), edge.to_owned());
+        return Err(StartError::SigningKeyName { name, edge });
+    }
+    Ok(Some(Arc::new(key)))
 }
 
 fn read(key: &'static str, path: &Path) -> Result<Vec<u8>, StartError> {
@@ -426,6 +454,7 @@ impl Parts {
             edge: config.edge_id,
             config: config.uplink,
             tls: materials.tls,
+            key: materials.key,
             spool,
             appended: follow,
             shared,

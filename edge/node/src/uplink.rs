@@ -7,6 +7,7 @@ use crate::backoff::Backoff;
 use crate::config;
 use crate::stats::{Shared, label};
 use bytes::Bytes;
+use haar_identity::Identity;
 use haar_link::{
     Ack, AckReceiver, Batch, BatchSender, ClientTls, ConnectError, Hello, SendError, SessionEnd,
 };
@@ -28,6 +29,8 @@ pub(crate) struct Uplink {
     pub(crate) edge: EdgeId,
     pub(crate) config: config::Uplink,
     pub(crate) tls: ClientTls,
+    /// Signs batches.
+    pub(crate) key: Option<Arc<Identity>>,
     pub(crate) spool: Arc<Spool>,
     /// The next sequence, told by intake after each append.
     pub(crate) appended: watch::Receiver<u64>,
@@ -83,9 +86,13 @@ impl Uplink {
             }
             let ended = match self.connect().await {
                 Ok(uplink) => {
-                    backoff.reset();
                     reachable = true;
-                    self.session(uplink).await
+                    let ended = self.session(uplink).await;
+                    // A fog that takes the Hello and refuses what comes then is not asked again and again.
+                    if !matches!(ended, Ended::Session(SessionEnd::Refused(_))) {
+                        backoff.reset();
+                    }
+                    ended
                 }
                 Err(ended) => ended,
             };
@@ -119,7 +126,8 @@ impl Uplink {
             next_seq,
             base_marks: base_marks.collect(),
         };
-        let connected = haar_link::connect(&self.config.endpoint, &self.tls, hello).await;
+        let connected =
+            haar_link::connect(&self.config.endpoint, &self.tls, hello, self.key.clone()).await;
         let outcome = match &connected {
             Ok(_) => "open",
             Err(ConnectError::Refused(refusal)) => refusal.reason.as_str(),
@@ -191,6 +199,7 @@ impl Uplink {
                     first_seq: next,
                     entries: entries.into_iter().map(|(_, bytes)| Bytes::from(bytes)).collect(),
                     traceparent: trace::traceparent(&tracing::Span::current()),
+                    key: None,
                 };
                 let (entries, bytes) = (batch.entries.len() as u64, batch.bytes() as u64);
                 batches.send(batch).await?;

@@ -17,7 +17,7 @@
 //! That there is only one log: whoever holds the key can sign two different checkpoints of one size.
 //! Only witnesses, who remember, find that.
 
-use crate::identity::{Identity, VerifierKey};
+use haar_identity::{Identity, VerifierKey};
 use signed_note::{Note, Signature, Verifier};
 use tlog_tiles::{Checkpoint, Hash};
 
@@ -87,7 +87,7 @@ impl SignedCheckpoint {
         let text = Checkpoint::new(identity.origin(), size, Hash(root), "")
             .map_err(|_| CheckpointError::Malformed)?;
         let mut note = Note::new(&text.to_bytes(), &[]).map_err(|_| CheckpointError::Malformed)?;
-        note.add_sigs(&[&identity.signer]).map_err(|_| CheckpointError::Malformed)?;
+        note.add_sigs(&[identity.note_signer()]).map_err(|_| CheckpointError::Malformed)?;
         Self::open(&note.to_bytes(), std::slice::from_ref(identity.vkey()))
     }
 
@@ -159,10 +159,10 @@ impl Head {
         for line in self.note[self.text().len() + 1..].split_inclusive('\n') {
             let signature = Signature::from_bytes(line.trim_end_matches('\n').as_bytes())
                 .map_err(|_| CheckpointError::Malformed)?;
-            if signature.name() != key.origin() || signature.id() != key.verifier.key_id() {
+            if signature.name() != key.origin() || signature.id() != key.note_verifier().key_id() {
                 continue;
             }
-            if !key.verifier.verify(self.text().as_bytes(), signature.signature()) {
+            if !key.note_verifier().verify(self.text().as_bytes(), signature.signature()) {
                 return Err(CheckpointError::Signature { origin: self.origin.clone() });
             }
             own = own.or(Some(line));
@@ -233,10 +233,10 @@ mod tests {
             origin in "[ -~]{0,8}", size in "(0|[1-9][0-9]{0,21}|0[0-9])", root: [u8; 32],
             more in "([ -~]{0,6}\n){0,2}", lines in prop::collection::vec((".{0,6}", any::<[u8; 9]>()), 0..4), noise: Vec<u8>,
         ) {
-            let root = crate::base64::encode(&root);
+            let root = haar_identity::base64::encode(&root);
             let mut note = format!("{origin}\n{size}\n{root}\n{more}\n");
             for (name, bytes) in lines {
-                note += &format!("— {name} {}\n", crate::base64::encode(&bytes));
+                note += &format!("— {name} {}\n", haar_identity::base64::encode(&bytes));
             }
             if let Ok(head) = Head::open_stored(&note) {
                 prop_assert_eq!(&head.note, &note);
@@ -304,15 +304,15 @@ mod tests {
         let keys = [log.vkey().clone(), newer.vkey().clone()];
         let note = SignedCheckpoint::sign(&log, 7, [9; 32]).unwrap().note().to_owned();
         let (text, line) = note.split_once("\n\n").unwrap();
-        let stranger = format!("— log.example {}\n", crate::base64::encode(&[7; 68]));
+        let stranger = format!("— log.example {}\n", haar_identity::base64::encode(&[7; 68]));
         let crowded = format!("{text}\n\n{stranger}{line}{stranger}");
         let (head, signer) = Head::open_cosigned(crowded.as_bytes(), &keys).unwrap();
         assert_eq!((&signer, head.signed_by_log(&signer)), (log.vkey(), note.clone()));
         // A broken line of a known key spoils the note, wherever it stands and whoever else signed.
         for key in &keys {
             let mut broken = vec![0; 68];
-            broken[..4].copy_from_slice(&key.verifier.key_id().to_be_bytes());
-            let broken = format!("— log.example {}\n", crate::base64::encode(&broken));
+            broken[..4].copy_from_slice(&key.note_verifier().key_id().to_be_bytes());
+            let broken = format!("— log.example {}\n", haar_identity::base64::encode(&broken));
             for lines in [format!("{line}{broken}"), format!("{broken}{line}")] {
                 let opened = Head::open_cosigned(format!("{text}\n\n{lines}").as_bytes(), &keys);
                 assert!(matches!(opened, Err(CheckpointError::Signature { .. })), "{lines}");

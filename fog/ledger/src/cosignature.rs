@@ -10,11 +10,11 @@
 //! That anything in the log is true, or that the log shows the same to others; only that this cosigner
 //! never agreed to two histories.
 
-use crate::base64;
-use crate::identity::{
+use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+use haar_identity::base64;
+use haar_identity::{
     IdentityError, MAX_KEY_BYTES, is_origin, parse_typed_secret, read_key_file, write_key_file,
 };
-use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;

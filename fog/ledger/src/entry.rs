@@ -25,7 +25,7 @@
 //! [`Entry::parse`] says that bytes have the form. Whether a signature holds is [`Entry::verify`], and
 //! whether that key may say so is decided by the state that the log's earlier entries give.
 
-use crate::identity::{Identity, VerifierKey};
+use haar_identity::{Identity, VerifierKey};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
@@ -171,7 +171,7 @@ impl Entry {
         let text = format!("{HEAD}{kind}\n{origin}\n{body}\n");
         let mut note = Note::new(text.as_bytes(), &[]).map_err(|_| EntryError::Malformed)?;
         for signer in signers {
-            note.add_sigs(&[&signer.signer]).map_err(|_| EntryError::Malformed)?;
+            note.add_sigs(&[signer.note_signer()]).map_err(|_| EntryError::Malformed)?;
         }
         Self::parse(&note.to_bytes())
     }
@@ -182,7 +182,7 @@ impl Entry {
     /// If there are too many signatures already.
     pub fn countersign(&self, signer: &Identity) -> Result<Self, EntryError> {
         let mut note = self.parsed()?;
-        note.add_sigs(&[&signer.signer]).map_err(|_| EntryError::Malformed)?;
+        note.add_sigs(&[signer.note_signer()]).map_err(|_| EntryError::Malformed)?;
         Self::parse(&note.to_bytes())
     }
 
@@ -242,7 +242,8 @@ impl Entry {
     /// # Errors
     /// If it did not, or the signature does not fit.
     pub fn verify(&self, key: &VerifierKey) -> Result<(), EntryError> {
-        match self.parsed()?.verify(&VerifierList::new(vec![Box::new(key.verifier.clone())])) {
+        match self.parsed()?.verify(&VerifierList::new(vec![Box::new(key.note_verifier().clone())]))
+        {
             Ok(_) => Ok(()),
             Err(NoteError::UnverifiedNote) => Err(EntryError::NotSigned(key.origin().to_owned())),
             Err(_) => Err(EntryError::Signature(key.origin().to_owned())),

@@ -26,15 +26,15 @@
 //! That the signer was entitled to say it: that the log's state says (`haar ledger show`), or the reader by pinning
 //! the key. That the clocks of the witnesses were right.
 
-use crate::base64;
 use crate::entry::{Entry, EntryError, EntryKind};
 use crate::governance::CommitmentBody;
-use crate::identity::VerifierKey;
 use crate::leaf::MAX_BODY_BYTES;
 use crate::policy::{Cosigned, Policy, PolicyError};
 use crate::proof::{ProofError, ProofFile};
 use crate::tables::Record;
 use crate::verify::{Trust, VerifyError, check_path};
+use haar_identity::VerifierKey;
+use haar_identity::base64;
 use serde::{Deserialize, Serialize};
 
 const VERSION: u8 = 1;

@@ -21,7 +21,7 @@
 use crate::checkpoint::{CheckpointError, Head, MAX_COSIGNED_BYTES};
 use crate::cosignature::CosignerKey;
 use crate::entry::{Entry, EntryError};
-use crate::identity::{Identity, VerifierKey};
+use haar_identity::{Identity, VerifierKey};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use signed_note::{Signature, Verifier as _};
@@ -187,8 +187,8 @@ impl Evidence {
         let line = self.by.as_deref().map(|line| Signature::from_bytes(line.as_bytes()));
         let Some(Ok(line)) = line else { return false };
         line.name() == key.origin()
-            && line.id() == key.verifier.key_id()
-            && key.verifier.verify(self.unsigned().as_bytes(), line.signature())
+            && line.id() == key.note_verifier().key_id()
+            && key.note_verifier().verify(self.unsigned().as_bytes(), line.signature())
     }
 
     /// An entry that the rules refuse: handed in, or found in the log.
@@ -380,7 +380,7 @@ fn signed(log: &VerifierKey, note: &str) -> Result<Head, EvidenceError> {
 mod tests {
     use super::*;
     use crate::checkpoint::SignedCheckpoint;
-    use crate::identity::Identity;
+    use haar_identity::Identity;
     use proptest::prelude::*;
 
     fn log() -> Identity {
@@ -433,7 +433,7 @@ mod tests {
         let fork = make(&one, &two);
         assert_eq!(make(&two, &one), fork, "whichever was seen first");
         // Lines that an operator puts in front, under its own name too, hide nothing and change nothing.
-        let junk = crate::base64::encode(&[7; 68]);
+        let junk = haar_identity::base64::encode(&[7; 68]);
         let crowded =
             one.replacen("— log.example ", &format!("— log.example {junk}\n— log.example "), 1);
         assert_ne!(crowded, one);

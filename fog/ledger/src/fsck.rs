@@ -24,7 +24,6 @@
 //! A log that was put back as a whole to an earlier, once signed state.
 
 use crate::checkpoint::{CheckpointError, Head, SignedCheckpoint};
-use crate::identity::VerifierKey;
 use crate::leaf::{LeafKind, Name};
 use crate::privacy::records_key::RecordsKey;
 use crate::privacy::seal::Row;
@@ -33,6 +32,7 @@ use crate::tables::{
 };
 use crate::tree::{Edge, TILE_WIDTH, hashes_at};
 use crate::verify::Trust;
+use haar_identity::VerifierKey;
 use redb::{
     Key, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata,
     TableDefinition, TableError, Value,

@@ -64,10 +64,12 @@ pub enum LeafKind {
     Erasure = 11,
     /// That somebody attempted something on the consortium log, with its proof.
     Evidence = 12,
+    /// Whose key signs an edge's batches from some sequence on.
+    EdgeKey = 13,
 }
 
 impl LeafKind {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::WindowDigest,
         Self::FlaggedEvent,
         Self::Correction,
@@ -80,6 +82,7 @@ impl LeafKind {
         Self::Custody,
         Self::Erasure,
         Self::Evidence,
+        Self::EdgeKey,
     ];
 
     /// Its byte in a leaf.
@@ -106,6 +109,7 @@ impl LeafKind {
             Self::AccessDecision => "access-decision",
             Self::Custody => "custody",
             Self::Evidence => "evidence",
+            Self::EdgeKey => "edge-key",
             Self::Erasure => "erasure",
         }
     }
@@ -122,7 +126,7 @@ impl fmt::Display for LeafKind {
 #[error(
     "unknown kind of leaf; this build knows window-digest, flagged-event, correction, \
      alarm-transition, model-statement, patient-parameters, consent-grant, consent-revocation, \
-     access-decision, custody, erasure and evidence"
+     access-decision, custody, erasure, evidence and edge-key"
 )]
 pub struct UnknownKind;
 

@@ -10,7 +10,6 @@
 //! this crate's README, byte formats at the head of each module.
 #![forbid(unsafe_code)]
 
-mod base64;
 mod checkpoint;
 pub mod client;
 pub mod consent;
@@ -27,7 +26,6 @@ mod fixtures;
 mod foreign;
 mod fsck;
 pub mod governance;
-mod identity;
 mod leaf;
 mod plain_proof;
 mod policy;
@@ -51,7 +49,7 @@ pub use entry::{Entry, EntryError, EntryId, EntryKind, MAX_ENTRY_BYTES, MAX_SIGN
 pub use entry_proof::{EntryProofError, VerifiedEntry, prove_entry, verify_entry};
 pub use file::{FileError, open_read_only};
 pub use fsck::{FsckError, MAX_PROBLEMS, Problem, Report, fsck};
-pub use identity::{
+pub use haar_identity::{
     Identity, IdentityError, MAX_KEY_BYTES, MAX_ORIGIN_BYTES, SignError, VerifierKey,
     VerifierKeyError, read_key_file, write_key_file,
 };

@@ -17,7 +17,7 @@
 
 use crate::checkpoint::{CheckpointError, Head};
 use crate::cosignature::{CosignatureError, CosignerKey};
-use crate::identity::VerifierKey;
+use haar_identity::VerifierKey;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write};
 use std::str::FromStr;
@@ -432,7 +432,7 @@ impl Draft {
 
 /// The public key in a vkey, without its type. Names have no plus, base 64 may.
 fn public(vkey: &str) -> Option<Vec<u8>> {
-    let typed = crate::base64::decode(vkey.splitn(3, '+').nth(2)?)?;
+    let typed = haar_identity::base64::decode(vkey.splitn(3, '+').nth(2)?)?;
     typed.get(1..).map(<[u8]>::to_vec)
 }
 

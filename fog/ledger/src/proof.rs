@@ -31,10 +31,10 @@
 //! There is one text for one proof: whatever is not in that form is refused, so no byte can be changed
 //! into another spelling of the same thing.
 
-use crate::base64;
-use crate::identity::VerifierKey;
 use crate::leaf::{LEAF_BYTES, LeafKind, MAX_BODY_BYTES};
 use crate::tables::Record;
+use haar_identity::VerifierKey;
+use haar_identity::base64;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;

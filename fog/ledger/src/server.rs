@@ -40,13 +40,13 @@ use crate::consortium::{
 use crate::cosignature::Cosigner;
 use crate::entry::{Entry, EntryError};
 use crate::governance::{Operator as OperatorBody, State};
-use crate::identity::{Identity, IdentityError, VerifierKey, VerifierKeyError};
 use crate::store::{CheckpointStore, EtcdStore, RedbStore, StoreError};
 use crate::witness::Witness;
 use axum::Router;
 use cosign::Cosigning;
 use follow::Follower;
 use gossip::{Gossip, Target, Telling};
+use haar_identity::{Identity, IdentityError, VerifierKey, VerifierKeyError};
 use haar_telemetry::{Admin, AdminError, Metrics, Readiness};
 use instruments::Instruments;
 use judge::Judge;

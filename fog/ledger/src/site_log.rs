@@ -14,7 +14,6 @@
 //! a second history from there. The consortium log sees that; a site log alone cannot.
 
 use crate::checkpoint::{CheckpointError, SignedCheckpoint};
-use crate::identity::Identity;
 use crate::leaf::{LEAF_BYTES, MAX_BODY_BYTES, Name};
 use crate::privacy::erasure::Vault;
 use crate::privacy::records_key::RecordsKey;
@@ -25,6 +24,7 @@ use crate::tables::{
     self, BUNDLE_ROW_BYTES, BUNDLES, CHECKPOINT, Damage, META, NAMES, RECORDS, Record, TILES, VKEY,
 };
 use crate::tree::{Edge, MAX_LEAVES, TILE_WIDTH};
+use haar_identity::Identity;
 use redb::{Database, ReadableTable, ReadableTableMetadata, WriteTransaction};
 use std::sync::Arc;
 

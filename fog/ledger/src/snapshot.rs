@@ -1,7 +1,6 @@
 //! Reading the log: one consistent state of it, while others write.
 
 use crate::checkpoint::{Head, SignedCheckpoint};
-use crate::identity::VerifierKey;
 use crate::leaf::{LEAF_BYTES, Name};
 use crate::privacy::records_key::RecordsKey;
 use crate::privacy::seal::{Keyholder, Keyring, Row, Slot};
@@ -12,6 +11,7 @@ use crate::tables::{
     Record, TILES, VKEY,
 };
 use crate::tree::{StoredTiles, TILE_WIDTH, WrongTile};
+use haar_identity::VerifierKey;
 use redb::{ReadOnlyTable, ReadableDatabase, ReadableTable, TableError};
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -2,16 +2,16 @@
 //!
 //! What may not hold is as much part of them as what must.
 
-use crate::base64;
 use crate::checkpoint::Head;
 use crate::cosignature::{Cosigner, CosignerKey};
 use crate::fixtures::{Hashes, TESSERA_VKEY, folder, hashes_of, memory};
-use crate::identity::VerifierKey;
 use crate::tree::Edge;
 use crate::witness::{AddCheckpoint, Witness};
 use ct_merkle::digest::consts::U32;
 use ct_merkle::digest::{FixedOutput, HashMarker, Output, OutputSizeUser, Update};
 use ct_merkle::mem_backed_tree::MemoryBackedTree;
+use haar_identity::VerifierKey;
+use haar_identity::base64;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
@@ -35,7 +35,7 @@ fn accepted(key: &[u8], message: &[u8], signature: &[u8]) -> (bool, bool) {
     let log = vkey(1, key).parse::<VerifierKey>();
     let cosigner = vkey(4, key).parse::<CosignerKey>();
     (
-        log.is_ok_and(|key| key.verifier.verify(message, signature)),
+        log.is_ok_and(|key| key.note_verifier().verify(message, signature)),
         cosigner.is_ok_and(|key| key.fits(message, signature)),
     )
 }
@@ -287,9 +287,9 @@ fn the_examples_of_the_specifications() {
     let text = "This is an example message.\n";
     let line = "Uw2QOkn8srV1yJGh2VYRlL1Tnagv1YEq6TfXppzi2ONncAlTgK7Ztg1ERYNZXsYjOBH3mFXmRKuwHjG1Yu72IneyaQM=";
     let bytes = base64::decode(line).unwrap();
-    assert_eq!(bytes[..4], key.verifier.key_id().to_be_bytes());
-    assert!(key.verifier.verify(text.as_bytes(), &bytes[4..]));
-    assert!(!key.verifier.verify(b"This is an example message.", &bytes[4..]));
+    assert_eq!(bytes[..4], key.note_verifier().key_id().to_be_bytes());
+    assert!(key.note_verifier().verify(text.as_bytes(), &bytes[4..]));
+    assert!(!key.note_verifier().verify(b"This is an example message.", &bytes[4..]));
 
     let checkpoint = "example.com/behind-the-sofa\n20852163\nCsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=\n\n\
         — example.com/behind-the-sofa Az3grlgtzPICa5OS8npVmf1Myq/5IZniMp+ZJurmRDeOoRDe4URYN7u5/Zhcyv2q1gGzGku9nTo+zyWE+xeMcTOAYQ8=\n\

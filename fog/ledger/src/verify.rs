@@ -9,11 +9,11 @@
 //! it was signed; that nothing newer (a correction) exists for the same name.
 
 use crate::checkpoint::{CheckpointError, SignedCheckpoint};
-use crate::identity::VerifierKey;
 use crate::leaf::LEAF_BYTES;
 use crate::policy::{Policy, PolicyError};
 use crate::proof::{BareLeaf, Opening, ProofError, ProofFile};
 use crate::tables::Record;
+use haar_identity::VerifierKey;
 use tlog_tiles::Hash;
 
 /// Whose signature counts.
@@ -288,7 +288,7 @@ mod tests {
             desc: String,
             want_err: bool,
         }
-        let hash = |text: &str| Some(Hash(crate::base64::decode_array(text)?));
+        let hash = |text: &str| Some(Hash(haar_identity::base64::decode_array(text)?));
         let mut folders = vec![crate::fixtures::folder().join("merkle/testdata/inclusion")];
         let (mut checked, mut good) = (0, 0);
         while let Some(folder) = folders.pop() {

@@ -18,10 +18,10 @@
 //! A witness whose database is put back to an old backup would cosign a second history. Keep it on storage
 //! of its own, and give a restored witness a new key.
 
-use crate::base64;
 use crate::checkpoint::{CheckpointError, Head, MAX_COSIGNED_BYTES};
 use crate::cosignature::Cosigner;
-use crate::identity::{MAX_ORIGIN_BYTES, VerifierKey};
+use haar_identity::base64;
+use haar_identity::{MAX_ORIGIN_BYTES, VerifierKey};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use std::fmt::Write;
 use std::sync::Arc;

@@ -37,6 +37,7 @@ KINDS = {
     "custody": 10,
     "erasure": 11,
     "evidence": 12,
+    "edge-key": 13,
 }
 LOG, COSIGNER = 1, 4
 TILE = 256

@@ -11,7 +11,7 @@
 //! - `GET /v1/access/view`: the site's origin, and how old its view of the consortium log is.
 //!
 //! # How it is decided
-//! [`view`] copies the consortium log from its first entry, so it knows who has which key and which policies are
+//! [`crate::consortium::view`] copies the consortium log from its first entry, so it knows who has which key and which policies are
 //! agreed on; the pinned policy says since when a quorum vouches for that copy. Cedar decides for each record
 //! that would be answered, each decision becomes a leaf of the site log, and only then is anything answered. A
 //! request that nothing is found for is decided and recorded too.
@@ -38,36 +38,22 @@ mod routes;
 mod studies;
 #[cfg(test)]
 mod tests;
-mod view;
 
-use crate::config::{AccessConfig, ConsortiumConfig};
-use crate::consortium::{Pinned, PinnedError};
+use crate::config::AccessConfig;
+use crate::consortium::view::SharedView;
 use crate::store::Store;
 use claims::{Claims, ClaimsError};
 use gatekeeper::Gatekeeper;
-use haar_ledger::client::{Client, HttpError, http};
-use haar_ledger::consortium::{Lineage, Reader, Tiles, TilesError};
 use haar_ledger::server::{Door, HttpConfig, TlsError};
-use haar_ledger::{ReadError, VerifierKey, VerifierKeyError};
 use haar_telemetry::Metrics;
-use sha2::{Digest, Sha256};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use studies::StudyKeys;
 use tokio_util::sync::CancellationToken;
-use view::Follower;
 
 pub use studies::StudyKeysError;
-pub(crate) use view::create;
-
-/// The name of a consortium log's copy in the data directory: `consortium-`, the first eight hexadecimal digits of the SHA-256 of
-/// the log's verifier key, `.redb`.
-pub fn copy_file(log: &VerifierKey) -> String {
-    let hash = hex::encode(Sha256::digest(log.as_str()));
-    format!("consortium-{}.redb", &hash[..8])
-}
 
 /// How long open requests may take after shutdown.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
@@ -76,36 +62,6 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AccessError {
-    /// The pinned policy.
-    #[error(transparent)]
-    Pinned(#[from] PinnedError),
-    /// The copy of the consortium log.
-    #[error("the copy of the consortium log: {0}")]
-    Copy(#[from] TilesError),
-    /// Its file.
-    #[error(
-        "the consortium log's copy in the data directory (consortium-*.redb) does not open: {0}. Move it away: it is copied again"
-    )]
-    Database(#[from] redb::Error),
-    /// The copy of a log before.
-    #[error(
-        "{path}, the copy of the log {log} that the consortium log follows: {error}. Take that file from another fog", path = .path.display()
-    )]
-    Predecessor {
-        /// The file.
-        path: PathBuf,
-        /// Whose copy.
-        log: String,
-        /// What is wrong.
-        #[source]
-        error: Box<redb::DatabaseError>,
-    },
-    /// A key of such a log.
-    #[error("consortium.predecessors: {0}")]
-    PredecessorKey(#[from] VerifierKeyError),
-    /// What patients have said.
-    #[error(transparent)]
-    Read(#[from] ReadError),
     /// The claims.
     #[error(transparent)]
     Claims(#[from] ClaimsError),
@@ -115,43 +71,29 @@ pub enum AccessError {
     /// Address or certificate.
     #[error("access: {0}")]
     Tls(#[from] TlsError),
-    /// The HTTPS client.
-    #[error(transparent)]
-    Http(#[from] HttpError),
 }
 
 /// The read API, ready to run.
 pub(crate) struct Access {
     door: Door,
     router: axum::Router,
-    follower: Follower,
 }
 
 impl Access {
-    /// Reads the view back from disk and listens.
+    /// Reads its files and listens.
     pub(crate) async fn open(
         config: &AccessConfig,
-        consortium: &ConsortiumConfig,
+        view: SharedView,
         data_dir: &Path,
         store: Arc<Store>,
         metrics: &Metrics,
     ) -> Result<Self, AccessError> {
-        let Pinned { policy, log } = Pinned::load(consortium)?;
-        let before = lineage(&consortium.predecessors, data_dir)?;
-        let path = data_dir.join(copy_file(&log));
-        let db = redb::Database::create(path).map_err(redb::Error::from)?;
-        let tiles = Tiles::open(Arc::new(db), log)?;
-        let http = http(consortium.ca_file.as_deref())?;
-        let readers = consortium.urls.iter();
-        let readers = readers.map(|url| Reader::new(Client::new(http.clone(), url))).collect();
-        let poll = Duration::from_millis(config.poll_ms);
-        let follower = Follower::open(tiles, before, policy, readers, poll, &store, metrics)?;
         let claims = match &config.claims_file {
             Some(path) => Claims::load(path)?,
             None => Claims::default(),
         };
         let studies = StudyKeys::open(&data_dir.join(studies::KEY_FILE))?;
-        let gatekeeper = Gatekeeper::new(store, follower.view(), claims, studies, metrics);
+        let gatekeeper = Gatekeeper::new(store, view, claims, studies, metrics);
         let door = Door::open(&HttpConfig {
             listen: config.listen,
             cert_file: Some(config.cert_file.clone()),
@@ -159,7 +101,7 @@ impl Access {
             ca_file: None,
         })
         .await?;
-        Ok(Self { door, router: routes::router(Arc::new(gatekeeper)), follower })
+        Ok(Self { door, router: routes::router(Arc::new(gatekeeper)) })
     }
 
     /// Where it listens.
@@ -167,39 +109,19 @@ impl Access {
         self.door.addr()
     }
 
-    /// Serves and follows until `shutdown`.
+    /// Serves until `shutdown`.
     pub(crate) async fn run(self, shutdown: CancellationToken) {
-        let following = self.follower.run(shutdown.clone());
-        let serving = async {
-            let served = axum::serve(self.door, self.router)
-                .with_graceful_shutdown(shutdown.clone().cancelled_owned());
-            let late = async {
-                shutdown.cancelled().await;
-                tokio::time::sleep(DRAIN_TIMEOUT).await;
-            };
-            tokio::select! {
-                served = async { served.await } => if let Err(error) = served {
-                    tracing::error!(%error, "the read API has stopped");
-                },
-                () = late => {}
-            }
+        let served = axum::serve(self.door, self.router)
+            .with_graceful_shutdown(shutdown.clone().cancelled_owned());
+        let late = async {
+            shutdown.cancelled().await;
+            tokio::time::sleep(DRAIN_TIMEOUT).await;
         };
-        tokio::join!(following, serving);
+        tokio::select! {
+            served = async { served.await } => if let Err(error) = served {
+                tracing::error!(%error, "the read API has stopped");
+            },
+            () = late => {}
+        }
     }
-}
-
-/// The copies of the logs before.
-fn lineage(keys: &[String], data_dir: &Path) -> Result<Lineage, AccessError> {
-    let mut logs = Vec::new();
-    for key in keys {
-        let log: VerifierKey = key.parse()?;
-        let path = data_dir.join(copy_file(&log));
-        let db = redb::Database::open(&path).map_err(|error| AccessError::Predecessor {
-            path,
-            log: log.origin().to_owned(),
-            error: Box::new(error),
-        })?;
-        logs.push(Tiles::open(Arc::new(db), log)?);
-    }
-    Ok(Lineage::new(logs))
 }

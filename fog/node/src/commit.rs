@@ -207,6 +207,10 @@ impl Committer {
         self.tally.lock().revise(episodes, rollups);
         let mut draft = self.draft(windows)?;
         draft.epoch.at = now();
+        draft.epoch.devices.clone_from(&end.devices);
+        for lane in &end.lanes {
+            self.vouch(lane, &mut draft)?;
+        }
         for mut taken in self.decided.take(draft.epoch.at) {
             self.monitor.expect(std::mem::take(&mut taken.expected));
             draft.decide(taken)?;
@@ -276,6 +280,27 @@ impl Committer {
         }
         trace_commit(&end.lanes, appended.first_index, draft.epoch.records.len());
         self.report(&draft, appended.first_index, appended.checkpoint.note().len());
+        Ok(())
+    }
+
+    /// Says whose key signs a lane from here on, if it was another before.
+    fn vouch(&self, lane: &LaneEnd, draft: &mut Draft) -> Result<(), CommitterError> {
+        let (edge, incarnation) = (&lane.edge, lane.opened.incarnation);
+        // All but the last were over before the epoch was; each has its leaf.
+        for signed in &lane.signed {
+            let last = draft.epoch.signed.iter().rev().find(|(of, _, _)| of == edge);
+            let is_news = match last {
+                Some(_) => true,
+                None => signed
+                    .is_news(self.store.database(), edge, &incarnation)
+                    .map_err(CommitError::from)?,
+            };
+            if is_news {
+                let (name, body) = signed.record(edge, &incarnation);
+                draft.record(LeafKind::EdgeKey, None, name, body)?;
+                draft.epoch.signed.push((edge.clone(), incarnation, signed.clone()));
+            }
+        }
         Ok(())
     }
 

@@ -68,6 +68,20 @@ pub struct LinkConfig {
     /// How many entries an edge may have under way that are not committed; default 65536.
     #[serde(default = "default_credit")]
     pub credit_entries: u32,
+    /// Whether batches must be signed by a key of the consortium log; default `optional`.
+    #[serde(default)]
+    pub edge_keys: EdgeKeys,
+}
+
+/// Whose batches are taken, of edges with a certificate.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EdgeKeys {
+    /// Unsigned ones too, and those of keys that the consortium log does not know; never those of a key that it has revoked.
+    #[default]
+    Optional,
+    /// Those alone that are signed by a key that the consortium log has for this edge.
+    Registered,
 }
 
 /// The pipelines and how they run.
@@ -138,6 +152,9 @@ pub struct ConsortiumConfig {
     /// How often the site's checkpoint is put before the members, in milliseconds; default 1000.
     #[serde(default = "default_every_ms")]
     pub every_ms: u64,
+    /// How often the consortium log is looked at, in milliseconds; default 1000.
+    #[serde(default = "default_every_ms")]
+    pub poll_ms: u64,
     /// How far a reading's consequences must have come before its edge may forget it; default `committed`.
     #[serde(default)]
     pub edges_keep_until: KeepUntil,
@@ -157,9 +174,6 @@ pub struct AccessConfig {
     pub cert_file: PathBuf,
     /// PEM file of its private key.
     pub key_file: PathBuf,
-    /// How often the consortium log is looked at, in milliseconds; default 1000.
-    #[serde(default = "default_every_ms")]
-    pub poll_ms: u64,
     /// File of the claims that insurers settle; default none.
     #[serde(default)]
     pub claims_file: Option<PathBuf>,
@@ -282,14 +296,17 @@ impl Config {
             if !(50..=3_600_000).contains(&consortium.every_ms) {
                 return value("consortium.every_ms", "must be between 50 and 3600000");
             }
+            if !(50..=10_000).contains(&consortium.poll_ms) {
+                return value("consortium.poll_ms", "must be between 50 and 10000");
+            }
+        } else if self.link.edge_keys == EdgeKeys::Registered {
+            return value(
+                "link.edge_keys",
+                "registered needs [consortium]: the keys are in its log",
+            );
         }
-        if let Some(access) = &self.access {
-            if self.consortium.is_none() {
-                return value("access", "needs [consortium]: keys and policies are in its log");
-            }
-            if !(50..=10_000).contains(&access.poll_ms) {
-                return value("access.poll_ms", "must be between 50 and 10000");
-            }
+        if self.access.is_some() && self.consortium.is_none() {
+            return value("access", "needs [consortium]: keys and policies are in its log");
         }
         Ok(self)
     }
@@ -346,6 +363,7 @@ mod tests {
         );
         assert_eq!(all.link.listen, defaults.link.listen);
         assert_eq!(all.link.credit_entries, defaults.link.credit_entries);
+        assert_eq!(all.link.edge_keys, defaults.link.edge_keys);
         for key in [
             "workers",
             "epoch_ms",
@@ -396,7 +414,9 @@ mod tests {
             .map(|line| format!("{line}\n"))
             .collect();
         let config = load(&format!("{EXAMPLE}\n{keys}")).unwrap().checked().unwrap();
-        assert_eq!(config.consortium.unwrap().edges_keep_until, KeepUntil::Witnessed);
+        let consortium = config.consortium.unwrap();
+        assert_eq!(consortium.edges_keep_until, KeepUntil::Witnessed);
+        assert_eq!((consortium.every_ms, consortium.poll_ms), (1_000, 1_000));
     }
 
     /// And the commented read API.
@@ -413,7 +433,7 @@ mod tests {
         assert!(alone.contains("needs [consortium]"), "{alone}");
         let log = "[consortium]\nurls = ['https://a']\npolicy_file = 'p'\n";
         let access = load(&format!("{EXAMPLE}\n{keys}{log}")).unwrap().access.unwrap();
-        assert_eq!((access.listen, access.poll_ms), (default_access(), default_every_ms()));
+        assert_eq!(access.listen, default_access());
         assert!(access.claims_file.is_some());
     }
 

@@ -11,12 +11,17 @@
 //! cannot mend it by sending it again.
 
 use crate::consortium::Held;
+use crate::consortium::roll::Roll;
+use crate::edges::Signed;
+use crate::history::Counting;
 use crate::stats::Tally;
 use crate::store::{Position, Store};
 use haar_dataflow::item::{Items, Lane};
 use haar_dataflow::runtime::Feed;
+use haar_ledger::VerifierKey;
+use haar_ledger::governance::DeviceTally;
 use haar_link::{Ack, AckSender, Batch, Fog, Hello, Refusal, RefusalReason, SessionId, Welcome};
-use haar_schema::{EdgeId, Entry, Mark};
+use haar_schema::{DeviceId, EdgeId, Entry, Mark};
 use haar_telemetry::{Counter, Gauge, Metrics, names, trace};
 use std::collections::BTreeMap;
 use std::sync::mpsc::SyncSender;
@@ -41,6 +46,8 @@ pub(crate) struct EpochEnd {
     pub(crate) ended: Instant,
     pub(crate) lanes: Vec<LaneEnd>,
     pub(crate) closed: Vec<Lane>,
+    /// How devices did whose readings were not committed before.
+    pub(crate) devices: BTreeMap<DeviceId, DeviceTally>,
 }
 
 /// Where a lane stands at the end of an epoch.
@@ -53,6 +60,16 @@ pub(crate) struct LaneEnd {
     pub(crate) through: u64,
     /// Of the lane's last batch in the epoch.
     pub(crate) traceparent: Option<String>,
+    /// Where in the epoch the lane's batches were first signed by a key, or by none.
+    pub(crate) signed: Vec<Signed>,
+}
+
+/// A lane, and what ingest alone knows of it.
+struct Fed {
+    end: LaneEnd,
+    counting: Counting,
+    /// Whose key signed the last batch; nothing before the first.
+    key: Option<Option<Arc<VerifierKey>>>,
 }
 
 /// What the link calls.
@@ -60,6 +77,7 @@ pub(crate) struct Gate {
     store: Arc<Store>,
     inbound: mpsc::Sender<Inbound>,
     credit: u32,
+    roll: Roll,
     edges: Mutex<Edges>,
     connected: Gauge<f64>,
     refused: Counter<u64>,
@@ -88,6 +106,7 @@ impl Gate {
         store: Arc<Store>,
         inbound: mpsc::Sender<Inbound>,
         credit: u32,
+        roll: Roll,
         held: Option<Held>,
         metrics: &Metrics,
     ) -> Self {
@@ -95,6 +114,7 @@ impl Gate {
             store,
             inbound,
             credit,
+            roll,
             held: held.map(Mutex::new),
             edges: Mutex::default(),
             connected: metrics.gauge(&names::FOG_EDGES),
@@ -166,6 +186,7 @@ fn reason_label(reason: RefusalReason) -> &'static str {
         RefusalReason::Replaced => "replaced",
         RefusalReason::Stopping => "stopping",
         RefusalReason::NotReady => "not_ready",
+        RefusalReason::Key => "key",
         _ => "other",
     }
 }
@@ -243,6 +264,9 @@ impl Fog for Gate {
         let Ok(place) = self.inbound.reserve().await else {
             return Err(self.refuse(RefusalReason::Stopping, "the fog is stopping; connect again"));
         };
+        if let Err(Refusal { reason, advice }) = self.roll.admits(edge, batch.key.as_deref()) {
+            return Err(self.refuse(reason, &advice));
+        }
         let mut edges = self.edges();
         let open = edges.lanes.get_mut(edge);
         let current = open.filter(|open| open.session.as_ref().is_some_and(|own| own.0 == session));
@@ -306,7 +330,7 @@ impl Ingest {
         last_batch: &CancellationToken,
         runtime: &tokio::runtime::Handle,
     ) {
-        let mut lanes: BTreeMap<Lane, LaneEnd> = BTreeMap::new();
+        let mut lanes: BTreeMap<Lane, Fed> = BTreeMap::new();
         let mut closed = Vec::new();
         let mut epoch = 0;
         let mut due = Instant::now() + self.epoch_length;
@@ -327,13 +351,16 @@ impl Ingest {
                         opened: position,
                         through: resume_from - 1,
                         traceparent: None,
+                        signed: Vec::new(),
                     };
+                    let mut counting = Counting::default();
+                    base.iter().for_each(|mark| counting.mark(mark));
                     let opened = self.open(&end, base);
-                    lanes.insert(lane, end);
+                    lanes.insert(lane, Fed { end, counting, key: None });
                     opened
                 }
                 Ok(Some(Inbound::Batch { lane, batch })) => match lanes.get_mut(&lane) {
-                    Some(end) => self.batch(end, batch),
+                    Some(fed) => self.batch(fed, batch),
                     None => Ok(()),
                 },
                 Ok(Some(Inbound::Close { lane })) => {
@@ -349,14 +376,20 @@ impl Ingest {
                 break;
             }
             if over || Instant::now() >= due {
+                let mut devices = BTreeMap::new();
+                for fed in lanes.values_mut() {
+                    fed.counting.take_into(&mut devices);
+                }
                 let end = EpochEnd {
                     epoch,
                     ended: Instant::now(),
-                    lanes: lanes.values().cloned().collect(),
+                    lanes: lanes.values().map(|fed| fed.end.clone()).collect(),
                     closed: std::mem::take(&mut closed),
+                    devices,
                 };
-                for lane in lanes.values_mut() {
-                    lane.traceparent = None;
+                for Fed { end, .. } in lanes.values_mut() {
+                    end.traceparent = None;
+                    end.signed.clear();
                 }
                 epoch += 1;
                 if self.feed.end_epoch(epoch).is_err() || self.ends.send(end).is_err() || over {
@@ -376,11 +409,7 @@ impl Ingest {
         self.feed.send(end.lane, items)
     }
 
-    fn batch(
-        &self,
-        end: &mut LaneEnd,
-        batch: Batch,
-    ) -> Result<(), haar_dataflow::runtime::Stopped> {
+    fn batch(&self, fed: &mut Fed, batch: Batch) -> Result<(), haar_dataflow::runtime::Stopped> {
         let span = tracing::info_span!(
             names::span::FOG_BATCH,
             entries = batch.entries.len(),
@@ -390,13 +419,27 @@ impl Ingest {
             trace::set_parent(&span, parent);
         }
         let _entered = span.enter();
+        let Fed { end, counting, key } = fed;
+        if key.as_ref() != Some(&batch.key) {
+            end.signed.push(Signed { first_seq: batch.first_seq, key: batch.key.clone() });
+            *key = Some(batch.key.clone());
+        }
         end.traceparent = trace::traceparent(&span).or_else(|| batch.traceparent.clone());
         let mut items = Items::default();
         let (mut observations, mut undecodable) = (0, 0);
         for (seq, bytes) in (batch.first_seq..).zip(&batch.entries) {
             match Entry::decode(bytes) {
                 Ok(entry) => {
-                    observations += u64::from(matches!(entry, Entry::Observation(_)));
+                    match &entry {
+                        Entry::Observation(observation) => {
+                            observations += 1;
+                            if seq > end.opened.durable_through {
+                                counting.reading(observation);
+                            }
+                        }
+                        Entry::Mark(mark) => counting.mark(mark),
+                        Entry::Shed => {}
+                    }
                     items.push(end.lane, seq, entry, self.pane_us);
                 }
                 Err(error) => {

@@ -17,8 +17,10 @@ mod config;
 mod consortium;
 mod courses;
 mod devices;
+mod edges;
 mod erasure;
 mod facts;
+mod history;
 mod ingest;
 mod models;
 mod node;
@@ -29,15 +31,16 @@ mod sepsis;
 mod stats;
 mod store;
 
-pub use access::{AccessError, StudyKeysError, copy_file};
+pub use access::{AccessError, StudyKeysError};
 /// A window as the alarm machine sees it; `haar alarms report` shows it the same.
 pub use alarms::seen as seen_by_alarms;
 pub use config::{
     AccessConfig, AdminConfig, AlarmsConfig, Config, ConfigError, ConsortiumConfig, DataflowConfig,
-    FhirTarget, KeepUntil, LinkConfig, LogConfig, MailTls, ModelsConfig, MqttTarget, NotifyTarget,
-    ParametersConfig, SmtpTarget, TelemetryConfig, WebhookTarget,
+    EdgeKeys, FhirTarget, KeepUntil, LinkConfig, LogConfig, MailTls, ModelsConfig, MqttTarget,
+    NotifyTarget, ParametersConfig, SmtpTarget, TelemetryConfig, WebhookTarget,
 };
-pub use consortium::{EnvoyError, PUT_FORWARD};
+pub use consortium::view::ViewError;
+pub use consortium::{EnvoyError, PUT_FORWARD, PinnedError, copy_file};
 pub use erasure::{Erasure, ErasureError};
 pub use node::{RunError, Running, StartError, run, start};
 pub use stats::{FogStats, RecentFlag};

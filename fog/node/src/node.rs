@@ -4,7 +4,10 @@ use crate::access::{Access, AccessError};
 use crate::alarms::Warden;
 use crate::commit::{Committer, CommitterError, Work};
 use crate::config::{Config, ConfigError, KeepUntil};
-use crate::consortium::{Envoy, EnvoyError, Held};
+use crate::consortium::envoy::Envoy;
+use crate::consortium::roll::Roll;
+use crate::consortium::view::{Follower, ViewError};
+use crate::consortium::{EnvoyError, Held};
 use crate::courses::Courses;
 use crate::ingest::{Counters, EpochEnd, Gate, Ingest, QUEUED_INBOUND};
 use crate::models::{Models, ModelsError, Monitor};
@@ -63,6 +66,9 @@ pub enum StartError {
     /// The way to the consortium log.
     #[error(transparent)]
     Consortium(#[from] EnvoyError),
+    /// What is known of the consortium log.
+    #[error(transparent)]
+    View(#[from] ViewError),
     /// The read API.
     #[error(transparent)]
     Access(#[from] AccessError),
@@ -129,6 +135,7 @@ struct Parts {
     couriers: tokio::task::JoinHandle<()>,
     envoy: Option<tokio::task::JoinHandle<()>>,
     access: Option<tokio::task::JoinHandle<()>>,
+    view: Option<tokio::task::JoinHandle<()>>,
     follower: Option<tokio::task::JoinHandle<()>>,
     ingest: JoinHandle<()>,
     committer: JoinHandle<Result<(), CommitterError>>,
@@ -184,20 +191,26 @@ pub async fn start(
     let tally = Arc::new(Tally::new());
     let (inbound, inbound_receiver) = tokio::sync::mpsc::channel(QUEUED_INBOUND);
     let held = held(&config, &store)?;
+    let roll = Roll::new(store.log().identity().origin(), config.link.edge_keys);
     let gate = Arc::new(Gate::new(
         Arc::clone(&store),
         inbound,
         config.link.credit_entries,
+        roll.clone(),
         held,
         &metrics,
     ));
-    let envoy = match &config.consortium {
-        Some(own) => Some(Envoy::new(own, Arc::clone(&store), Arc::clone(&gate), &metrics)?),
-        None => None,
+    let dir = &config.data_dir;
+    let (envoy, view) = match &config.consortium {
+        Some(own) => (
+            Some(Envoy::new(own, Arc::clone(&store), Arc::clone(&gate), roll.clone(), &metrics)?),
+            Some(Follower::open(own, dir, &store, roll, &metrics)?),
+        ),
+        None => (None, None),
     };
-    let access = match (&config.access, &config.consortium) {
-        (Some(own), Some(log)) => {
-            Some(Access::open(own, log, &config.data_dir, Arc::clone(&store), &metrics).await?)
+    let access = match (&config.access, &view) {
+        (Some(own), Some(view)) => {
+            Some(Access::open(own, view.view(), dir, Arc::clone(&store), &metrics).await?)
         }
         _ => None,
     };
@@ -258,6 +271,7 @@ pub async fn start(
             couriers: tokio::spawn(couriers.run(drained.clone())),
             envoy: envoy.map(|envoy| tokio::spawn(envoy.run(drained.clone()))),
             follower: follower.map(|own| tokio::spawn(own.run(drained.clone()))),
+            view: view.map(|view| tokio::spawn(view.run(drained.clone()))),
             access: access.map(|access| tokio::spawn(access.run(drained.clone()))),
             last_batch,
             drained,
@@ -312,6 +326,10 @@ impl Running {
             Some(access) => access.await,
             None => Ok(()),
         };
+        let view = match parts.view {
+            Some(view) => view.await,
+            None => Ok(()),
+        };
         if let Some(follower) = parts.follower {
             follower.await.map_err(|_| RunError::Panic("the follower of the model registry"))?;
         }
@@ -328,6 +346,7 @@ impl Running {
         couriers.map_err(|_| RunError::Panic("a courier"))?;
         envoy.map_err(|_| RunError::Panic("the envoy to the consortium log"))?;
         access.map_err(|_| RunError::Panic("the read API"))?;
+        view.map_err(|_| RunError::Panic("the follower of the consortium log"))?;
         Ok(FogStats { edges: 0, ..tally.snapshot() })
     }
 }

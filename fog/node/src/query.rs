@@ -67,7 +67,7 @@ pub(crate) fn router(
 
 async fn consortium(State(store): State<Arc<Store>>) -> Response {
     let read = || -> Result<_, ReadError> {
-        let [put_forward, sequenced, witnessed] = crate::consortium::levels(&store)?;
+        let [put_forward, sequenced, witnessed] = crate::consortium::envoy::levels(&store)?;
         Ok((store.log().size()?, put_forward, sequenced, witnessed))
     };
     match read() {

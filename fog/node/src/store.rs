@@ -10,8 +10,10 @@
 //! - `fog.sepsis`: subject \[16\] → the row of [`crate::sepsis`].
 //! - `fog.decisions`: number of a model statement → (event time from which it holds i64, leaf u64 with the signed note).
 //! - `fog.parameters`: (subject \[16\], version u32) → leaf u64 with the signed note.
-//! - `fog.consortium`: see [`crate::consortium`].
-//! - `fog.statements`: see [`crate::access`].
+//! - `fog.consortium`: see [`crate::consortium::envoy`].
+//! - `fog.statements`: see [`crate::consortium::view`].
+//! - `fog.edge_keys`: see [`crate::edges`].
+//! - `fog.devices`, `fog.devices-told`: see [`crate::history`].
 //! - `fog.outbox`, `fog.dead_letters`: see [`crate::notify`].
 //!
 //! The log's records are sealed, each under the key of its patient. The facts of this module are not: who has the file reads pseudonyms,
@@ -20,18 +22,21 @@
 //! Leaves, positions and windows of an epoch are written in one transaction (design D1, D2): after a
 //! crash either all of an epoch is there, and its edges are told so, or none, and it is computed again.
 
-use crate::access;
 use crate::consortium;
+use crate::edges::{self, Signed};
 use crate::facts;
+use crate::history;
 use crate::models::Followed;
 use crate::notify::outbox::{self, Key};
 use haar_alarms::ChangedRow;
+use haar_ledger::governance::DeviceTally;
 use haar_ledger::{
     AppendError, Appended, EraseError, Erased, Held, Identity, Keyholder, OpenError as LogError,
     Record, Sealing, SiteLog,
 };
-use haar_schema::{EdgeId, Priority, Subject, Timestamp, WindowId};
+use haar_schema::{DeviceId, EdgeId, Priority, Subject, Timestamp, WindowId};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -149,6 +154,10 @@ pub(crate) struct Epoch {
     pub(crate) parameters: Vec<(Subject, u32, u64)>,
     /// Decisions about models: number, event time from which each holds, and the record with the note.
     pub(crate) decisions: Vec<(u64, i64, u64)>,
+    /// How devices did.
+    pub(crate) devices: BTreeMap<DeviceId, DeviceTally>,
+    /// Whose key signs an edge's lane from here on.
+    pub(crate) signed: Vec<(EdgeId, [u8; 16], Signed)>,
     /// Who is to be told of which record.
     pub(crate) notices: Vec<Notice>,
     /// When, by the fog's clock.
@@ -219,8 +228,10 @@ impl Store {
             tx.open_table(COURSES).map_err(redb::Error::from)?;
             tx.open_table(CHARTS).map_err(redb::Error::from)?;
         }
-        access::create(&tx)?;
-        consortium::create(&tx)?;
+        consortium::view::create(&tx)?;
+        consortium::envoy::create(&tx)?;
+        edges::create(&tx)?;
+        history::create(&tx)?;
         outbox::create(&tx)?;
         tx.commit().map_err(redb::Error::from)?;
         let sealing = Sealing {
@@ -335,7 +346,7 @@ impl Store {
     ) -> Result<(), CommitError> {
         let tx = self.db.begin_write().map_err(redb::Error::from)?;
         self.log.append(&tx, records)?;
-        consortium::set(&tx, source, read_to)?;
+        consortium::envoy::set(&tx, source, read_to)?;
         tx.commit().map_err(redb::Error::from)?;
         Ok(())
     }
@@ -404,6 +415,10 @@ impl Store {
                 let key = (subject.to_bytes(), *version);
                 parameters.insert(key, leaf).map_err(redb::Error::from)?;
             }
+        }
+        history::count(&tx, &epoch.devices)?;
+        for (edge, incarnation, signed) in &epoch.signed {
+            signed.note(&tx, edge, incarnation)?;
         }
         let key = |notice: &Notice| {
             Key::new(&notice.target, notice.priority, appended.first_index + notice.record)

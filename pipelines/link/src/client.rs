@@ -1,16 +1,18 @@
 //! The edge's side: one connection at a time. Whoever calls [`connect`] decides when to try again.
 
+use crate::signing::Origin;
 use crate::wire::{self, EdgeMessage, FogMessage, FromFog, UplinkClient};
 use crate::{
     Ack, Batch, HANDSHAKE_TIMEOUT, Hello, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MAX_BATCH_BYTES,
     MAX_BATCH_ENTRIES, MAX_MESSAGE_BYTES, OUTBOUND_BATCHES, Refusal, Welcome,
 };
+use haar_identity::Identity;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Status, Streaming};
 
 /// The edge's certificate and the CA of its fog, in PEM.
@@ -128,6 +130,8 @@ pub struct BatchSender {
     out: mpsc::Sender<EdgeMessage>,
     next_seq: u64,
     limit: Arc<AtomicU64>,
+    origin: Origin,
+    key: Option<Arc<Identity>>,
 }
 
 /// Receives acks; the credit in them reaches the [`BatchSender`] only when they are received.
@@ -139,7 +143,7 @@ pub struct AckReceiver {
     _channel: Channel,
 }
 
-/// Connects to the fog at `endpoint` (`https://host:port`) and introduces the edge.
+/// Connects to the fog at `endpoint` (`https://host:port`) and introduces the edge. With a `key`, every batch is signed.
 ///
 /// # Errors
 /// If no session came about. None of them is fatal by itself but [`ConnectError::Configuration`].
@@ -147,7 +151,9 @@ pub async fn connect(
     endpoint: &str,
     tls: &ClientTls,
     hello: Hello,
+    key: Option<Arc<Identity>>,
 ) -> Result<Uplink, ConnectError> {
+    let origin = Origin { edge: hello.edge.clone(), incarnation: hello.incarnation };
     let at = || endpoint.to_owned();
     let held = hello.oldest_seq..=hello.next_seq;
     let connecting = async {
@@ -170,7 +176,8 @@ pub async fn connect(
         };
         let limit = welcome.resume_from.saturating_sub(1).saturating_add(welcome.credit.into());
         let limit = Arc::new(AtomicU64::new(limit));
-        let batches = BatchSender { out, next_seq: welcome.resume_from, limit: limit.clone() };
+        let next_seq = welcome.resume_from;
+        let batches = BatchSender { out, next_seq, limit: limit.clone(), origin, key };
         Ok(Uplink { welcome, batches, acks: AckReceiver { inbound, limit, _channel: channel } })
     };
     match tokio::time::timeout(HANDSHAKE_TIMEOUT, connecting).await {
@@ -195,7 +202,7 @@ impl BatchSender {
     ///
     /// # Errors
     /// If the batch does not fit, or the session has ended.
-    pub async fn send(&mut self, batch: Batch) -> Result<(), SendError> {
+    pub async fn send(&mut self, mut batch: Batch) -> Result<(), SendError> {
         let end_seq = batch.end_seq();
         let fits = batch.first_seq == self.next_seq
             && (1..=MAX_BATCH_ENTRIES).contains(&batch.entries.len())
@@ -209,7 +216,8 @@ impl BatchSender {
                 limit: self.limit(),
             });
         }
-        self.out.send(wire::encode_batch(batch)).await.map_err(|_| SendError::Ended)?;
+        let signature = self.key.as_ref().map(|key| self.origin.sign(&mut batch, key));
+        self.out.send(wire::encode_batch(batch, signature)).await.map_err(|_| SendError::Ended)?;
         self.next_seq = end_seq;
         Ok(())
     }
@@ -250,7 +258,7 @@ async fn open_channel(endpoint: &str, tls: &ClientTls) -> Result<Channel, Connec
         |error| ConnectError::Configuration { endpoint: endpoint.to_owned(), error };
     let mut config = ClientTlsConfig::new()
         .ca_certificate(Certificate::from_pem(&tls.ca_pem))
-        .identity(Identity::from_pem(&tls.cert_pem, &tls.key_pem))
+        .identity(tonic::transport::Identity::from_pem(&tls.cert_pem, &tls.key_pem))
         .timeout(HANDSHAKE_TIMEOUT);
     if let Some(name) = &tls.server_name {
         config = config.domain_name(name);

@@ -23,6 +23,10 @@
 //! An edge is the first `dNSName` in its client certificate's subject alternative names. A Hello that names
 //! another is refused. The fog is known by its certificate's name, as in HTTPS.
 //!
+//! A batch may name an Ed25519 key and bear its signature over the lane, the sequence and all entries (the module `signing`), so that it can
+//! be shown later whose readings they were. A wrong signature ends the session; whether the key counts is for the
+//! fog to say.
+//!
 //! # Limits
 //! The constants of this module. A message over [`MAX_MESSAGE_BYTES`] is not even read.
 //!
@@ -44,6 +48,7 @@ mod identity;
 mod message;
 mod server;
 mod session;
+mod signing;
 mod wire;
 
 #[cfg(test)]

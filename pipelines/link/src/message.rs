@@ -1,8 +1,10 @@
 //! What the two sides say to each other, as types that cannot be wrong.
 
 use bytes::Bytes;
+use haar_identity::VerifierKey;
 use haar_schema::{EdgeId, Mark};
 use std::fmt;
+use std::sync::Arc;
 
 /// One accepted connection of an edge. Later connections to the same server have greater numbers.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -57,6 +59,8 @@ pub struct Batch {
     pub entries: Vec<Bytes>,
     /// W3C Trace Context of the span that sent it.
     pub traceparent: Option<String>,
+    /// By whose key it is signed. A fog gets it checked; an edge leaves it to [`crate::BatchSender`].
+    pub key: Option<Arc<VerifierKey>>,
 }
 
 impl Batch {
@@ -132,6 +136,8 @@ pub enum RefusalReason {
     Replaced,
     /// The fog is stopping.
     Stopping,
+    /// A batch is not signed by the key that it names, or that key does not count for this edge.
+    Key,
 }
 
 impl RefusalReason {
@@ -154,6 +160,7 @@ impl RefusalReason {
             Self::NotReady => "not-ready",
             Self::Replaced => "replaced",
             Self::Stopping => "stopping",
+            Self::Key => "key",
         }
     }
 }

@@ -4,7 +4,8 @@
 //! control then holds the edge back. Acks go out beside that, so that a fog that waits does not hold them up.
 
 use crate::ack::{AckSender, Outgoing};
-use crate::wire::{self, EdgeMessage, FogMessage, FromEdge};
+use crate::signing::Origin;
+use crate::wire::{self, EdgeMessage, FogMessage, FromEdge, Unchecked};
 use crate::{
     Batch, Fog, HANDSHAKE_TIMEOUT, Hello, MAX_CREDIT, Refusal, RefusalReason, SessionId, Welcome,
 };
@@ -114,6 +115,7 @@ async fn attend<F: Fog>(
     let _turn: OwnedMutexGuard<()> = enrolment.turn.clone().lock_owned().await;
     let (acks, latest) = AckSender::new();
     let held = hello.oldest_seq..=hello.next_seq;
+    let origin = Origin { edge: hello.edge.clone(), incarnation: hello.incarnation };
     let id = enrolment.id;
     let welcome = match fog.open(edge, id, hello, acks).await {
         Ok(welcome) => welcome,
@@ -134,7 +136,7 @@ async fn attend<F: Fog>(
         end = tell(latest, out) => end,
         end = async {
             loop {
-                let batch = match read_batch(inbound).await {
+                let batch = match read_batch(inbound, &origin).await {
                     Ok(batch) => batch,
                     Err(end) => return end,
                 };
@@ -168,16 +170,27 @@ async fn tell(mut latest: watch::Receiver<Outgoing>, out: &Outbound) -> End {
     std::future::pending().await
 }
 
-async fn read_batch(inbound: &mut Streaming<EdgeMessage>) -> Result<Batch, End> {
+async fn read_batch(inbound: &mut Streaming<EdgeMessage>, origin: &Origin) -> Result<Batch, End> {
     match inbound.message().await {
         Ok(Some(message)) => match wire::decode_edge(message)? {
-            FromEdge::Batch(batch) => Ok(batch),
+            FromEdge::Batch(unchecked) => Ok(checked(unchecked, origin)?),
             FromEdge::Hello(_) => {
                 Err(Refusal::new(RefusalReason::Malformed, "a second Hello; open a stream").into())
             }
         },
         Ok(None) => Err(End::Gone),
         Err(status) => Err(unreadable(&status)),
+    }
+}
+
+/// The batch, if it is not signed or by the key that it names.
+fn checked(Unchecked { batch, signature }: Unchecked, origin: &Origin) -> Result<Batch, Refusal> {
+    match (&batch.key, &signature) {
+        (Some(key), Some(signature)) if !origin.verifies(&batch, key, signature) => {
+            let advice = "a batch is not signed by the key that it names; is the edge's key file the right one?";
+            Err(Refusal::new(RefusalReason::Key, advice))
+        }
+        _ => Ok(batch),
     }
 }
 
@@ -312,6 +325,7 @@ mod tests {
             first_seq,
             entries: vec![vec![0].into(); count],
             traceparent: None,
+            key: None,
         };
         let mut lane = Lane::new(Welcome { resume_from: 5, credit: 10 });
         assert!(lane.admit(&batch(5, 6), 0).is_ok());
@@ -322,6 +336,25 @@ mod tests {
         // A credit that shrank does not take back what was announced.
         assert!(lane.admit(&batch(16, 1), 16).is_ok());
         assert_eq!(lane.next_seq, 17);
+    }
+
+    #[test]
+    fn a_batch_that_another_key_signed_ends_the_session() {
+        let [named, other] = [3, 4].map(|seed| {
+            Arc::new(haar_identity::Identity::generate("site.example/edge-1", [seed; 32]).unwrap())
+        });
+        let origin = Origin { edge: "edge-1".parse().unwrap(), incarnation: [7; 16] };
+        let entries = vec![vec![1].into()];
+        let mut batch = Batch { first_seq: 1, entries, traceparent: None, key: None };
+        let stranger = origin.sign(&mut batch, &other);
+        let signature = origin.sign(&mut batch, &named);
+        let taken = |batch: &Batch, signature| {
+            checked(Unchecked { batch: batch.clone(), signature }, &origin)
+        };
+        assert_eq!(taken(&batch, Some(signature)).unwrap(), batch);
+        assert_eq!(taken(&batch, Some(stranger)).unwrap_err().reason, RefusalReason::Key);
+        let altered = Batch { entries: vec![vec![2].into()], ..batch };
+        assert_eq!(taken(&altered, Some(signature)).unwrap_err().reason, RefusalReason::Key);
     }
 
     #[test]

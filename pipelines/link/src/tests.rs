@@ -98,6 +98,9 @@ impl Fog for Notes {
         batch: Batch,
     ) -> Result<(), Refusal> {
         self.permits.acquire().await.unwrap().forget();
+        if let Some(key) = &batch.key {
+            self.note(format!("signed by {}", key.origin()));
+        }
         let mut entries = self.entries.lock().unwrap();
         entries.extend((batch.first_seq..).zip(batch.entries));
         Ok(())
@@ -127,7 +130,7 @@ async fn serve(fog: &Arc<Notes>) -> Serving {
 
 impl Serving {
     async fn connect(&self, edge: &str) -> Result<Uplink, ConnectError> {
-        connect(&self.endpoint, &self.authority.client(edge), hello(edge)).await
+        connect(&self.endpoint, &self.authority.client(edge), hello(edge), None).await
     }
 
     async fn stop(self) {
@@ -148,7 +151,7 @@ fn hello(edge: &str) -> Hello {
 
 fn batch(first_seq: u64, count: u64) -> Batch {
     let entries = (first_seq..first_seq + count).map(|seq| Bytes::from(seq.to_string())).collect();
-    Batch { first_seq, entries, traceparent: None }
+    Batch { first_seq, entries, traceparent: None, key: None }
 }
 
 async fn until(what: &str, condition: impl Fn() -> bool) {
@@ -178,6 +181,20 @@ async fn batches_arrive_in_order_and_acks_come_back() {
     drop(uplink);
     until("the fog heard of the end", || fog.events().len() == 2).await;
     assert_eq!(fog.events(), ["open edge-1 1", "closed edge-1 1"]);
+    serving.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fog_learns_by_whose_key_a_batch_is_signed() {
+    let fog = Notes::new(100, 1_000);
+    let serving = serve(&fog).await;
+    let key = haar_identity::Identity::generate("site.example/edge-1", [3; 32]).unwrap();
+    let tls = serving.authority.client("edge-1");
+    let connected = connect(&serving.endpoint, &tls, hello("edge-1"), Some(Arc::new(key))).await;
+    let mut uplink = connected.unwrap();
+    uplink.batches.send(batch(1, 3)).await.unwrap();
+    until("3 entries came", || fog.received() == 3).await;
+    assert_eq!(fog.events(), ["open edge-1 1", "signed by site.example/edge-1"]);
     serving.stop().await;
 }
 
@@ -220,20 +237,20 @@ async fn strangers_and_impostors_are_refused() {
     let elsewhere = Authority::new();
 
     let impostor = serving.authority.client("edge-2");
-    let error = connect(&serving.endpoint, &impostor, hello("edge-1")).await.unwrap_err();
+    let error = connect(&serving.endpoint, &impostor, hello("edge-1"), None).await.unwrap_err();
     let ConnectError::Refused(refusal) = error else { panic!("{error}") };
     assert_eq!(refusal.reason, RefusalReason::Identity);
 
     // A client certificate of another CA, though it trusts this fog.
     let mut stranger = elsewhere.client("edge-1");
     stranger.ca_pem = serving.authority.client("x").ca_pem;
-    let error = connect(&serving.endpoint, &stranger, hello("edge-1")).await.unwrap_err();
+    let error = connect(&serving.endpoint, &stranger, hello("edge-1"), None).await.unwrap_err();
     assert!(matches!(error, ConnectError::Unreachable { .. }), "{error}");
 
     // A fog of another CA.
     let mut trusting = serving.authority.client("edge-1");
     trusting.ca_pem = elsewhere.client("x").ca_pem;
-    let error = connect(&serving.endpoint, &trusting, hello("edge-1")).await.unwrap_err();
+    let error = connect(&serving.endpoint, &trusting, hello("edge-1"), None).await.unwrap_err();
     assert!(
         matches!(&error, ConnectError::Unreachable { detail, .. } if detail.contains("certificate")),
         "{error}"
@@ -241,7 +258,7 @@ async fn strangers_and_impostors_are_refused() {
 
     let unknown = Hello { incarnation: [0; 16], ..hello("edge-1") };
     let known = serving.authority.client("edge-1");
-    let error = connect(&serving.endpoint, &known, unknown).await.unwrap_err();
+    let error = connect(&serving.endpoint, &known, unknown, None).await.unwrap_err();
     assert!(matches!(&error, ConnectError::Refused(r) if r.reason == RefusalReason::Incarnation));
     assert!(fog.events().is_empty());
     serving.stop().await;
@@ -273,6 +290,7 @@ async fn credit_is_honoured_and_a_slow_fog_holds_the_edge_back() {
         first_seq: number * 32 + 1,
         entries: vec![Bytes::from(vec![0; 32 * 1024]); 32],
         traceparent: None,
+        key: None,
     };
     let mut sent = 0;
     while sent < 64 {

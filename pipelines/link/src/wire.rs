@@ -1,10 +1,13 @@
 //! The generated messages, and the only place where they become domain types and back.
 
+use crate::signing::SIGNATURE_BYTES;
 use crate::{
     Ack, Batch, Hello, MAX_ADVICE_BYTES, MAX_BASE_MARKS, MAX_BATCH_BYTES, MAX_BATCH_ENTRIES,
     MAX_CREDIT, MAX_TRACEPARENT_BYTES, PROTOCOL_VERSION, Refusal, RefusalReason, Welcome,
 };
+use haar_identity::VerifierKey;
 use haar_schema::{Entry, MAX_ENTRY_BYTES, Mark};
+use std::sync::Arc;
 
 #[allow(missing_docs, clippy::pedantic)]
 mod generated {
@@ -19,7 +22,13 @@ use generated::{edge_message, fog_message};
 /// What an edge says.
 pub(crate) enum FromEdge {
     Hello(Hello),
-    Batch(Batch),
+    Batch(Unchecked),
+}
+
+/// A batch whose signature is not checked yet.
+pub(crate) struct Unchecked {
+    pub(crate) batch: Batch,
+    pub(crate) signature: Option<[u8; SIGNATURE_BYTES]>,
 }
 
 /// What the fog says.
@@ -43,11 +52,13 @@ pub(crate) fn encode_hello(hello: Hello) -> EdgeMessage {
     EdgeMessage { kind: Some(edge_message::Kind::Hello(hello)) }
 }
 
-pub(crate) fn encode_batch(batch: Batch) -> EdgeMessage {
+pub(crate) fn encode_batch(batch: Batch, signature: Option<[u8; SIGNATURE_BYTES]>) -> EdgeMessage {
     let batch = generated::Batch {
         first_seq: batch.first_seq,
         entries: batch.entries,
         traceparent: batch.traceparent.unwrap_or_default(),
+        key: batch.key.map(|key| key.to_string()).unwrap_or_default(),
+        signature: signature.map(|bytes| bytes.to_vec().into()).unwrap_or_default(),
     };
     EdgeMessage { kind: Some(edge_message::Kind::Batch(batch)) }
 }
@@ -103,6 +114,7 @@ pub(crate) fn decode_fog(message: FogMessage) -> Option<FromFog> {
                 generated::Reason::NotReady => RefusalReason::NotReady,
                 generated::Reason::Replaced => RefusalReason::Replaced,
                 generated::Reason::Stopping => RefusalReason::Stopping,
+                generated::Reason::Key => RefusalReason::Key,
             };
             let mut advice = refused.advice;
             advice.truncate(advice.floor_char_boundary(MAX_ADVICE_BYTES));
@@ -151,7 +163,7 @@ fn decode_mark(bytes: &[u8]) -> Result<Mark, Refusal> {
     }
 }
 
-fn decode_batch(batch: generated::Batch) -> Result<Batch, Refusal> {
+fn decode_batch(batch: generated::Batch) -> Result<Unchecked, Refusal> {
     let limits = |advice: String| Err(Refusal::new(RefusalReason::Limits, advice));
     if batch.entries.is_empty() || batch.entries.len() > MAX_BATCH_ENTRIES {
         return limits(format!("a batch has 1 to {MAX_BATCH_ENTRIES} entries"));
@@ -163,11 +175,28 @@ fn decode_batch(batch: generated::Batch) -> Result<Batch, Refusal> {
         return limits(format!("a traceparent has at most {MAX_TRACEPARENT_BYTES} bytes"));
     }
     let traceparent = Some(batch.traceparent).filter(|text| !text.is_empty());
-    let batch = Batch { first_seq: batch.first_seq, entries: batch.entries, traceparent };
+    let (key, signature) = decode_signature(&batch.key, &batch.signature)?.unzip();
+    let key = key.map(Arc::new);
+    let batch = Batch { first_seq: batch.first_seq, entries: batch.entries, traceparent, key };
     if batch.bytes() > MAX_BATCH_BYTES {
         return limits(format!("a batch has at most {MAX_BATCH_BYTES} bytes of entries"));
     }
-    Ok(batch)
+    Ok(Unchecked { batch, signature })
+}
+
+/// Key and signature; `None` if there is neither.
+fn decode_signature(
+    key: &str,
+    signature: &[u8],
+) -> Result<Option<(VerifierKey, [u8; SIGNATURE_BYTES])>, Refusal> {
+    if key.is_empty() && signature.is_empty() {
+        return Ok(None);
+    }
+    let key = key.parse().map_err(|error| malformed(format!("a batch's key: {error}")))?;
+    let signature = signature
+        .try_into()
+        .map_err(|_| malformed(format!("a signature has {SIGNATURE_BYTES} bytes")))?;
+    Ok(Some((key, signature)))
 }
 
 fn malformed(advice: impl Into<String>) -> Refusal {
@@ -187,6 +216,7 @@ fn reason_number(reason: RefusalReason) -> generated::Reason {
         RefusalReason::NotReady => generated::Reason::NotReady,
         RefusalReason::Replaced => generated::Reason::Replaced,
         RefusalReason::Stopping => generated::Reason::Stopping,
+        RefusalReason::Key => generated::Reason::Key,
     }
 }
 
@@ -220,7 +250,7 @@ mod tests {
 
     #[test]
     fn every_reason_and_its_advice_come_back() {
-        for number in 1..=11 {
+        for number in 1..=12 {
             let reason = generated::Reason::try_from(number).unwrap();
             let message = FogMessage {
                 kind: Some(fog_message::Kind::Refused(generated::Refused {
@@ -235,13 +265,22 @@ mod tests {
 
     #[test]
     fn limits_of_a_batch_hold_and_the_largest_fits_into_a_message() {
-        let batch = |entries: Vec<bytes::Bytes>| Batch { first_seq: 1, entries, traceparent: None };
-        let reason = |batch| decode_edge(encode_batch(batch)).map(|_| ()).unwrap_err().reason;
+        let batch = |entries: Vec<bytes::Bytes>| Batch {
+            first_seq: 1,
+            entries,
+            traceparent: None,
+            key: None,
+        };
+        let reason = |batch| decode_edge(encode_batch(batch, None)).map(|_| ()).unwrap_err().reason;
         assert_eq!(reason(batch(vec![])), RefusalReason::Limits);
         assert_eq!(reason(batch(vec![vec![0].into(); 4097])), RefusalReason::Limits);
         assert_eq!(reason(batch(vec![vec![0; 65 * 1024].into()])), RefusalReason::Limits);
         assert_eq!(reason(batch(vec![vec![0; 1024].into(); 2049])), RefusalReason::Limits);
-        let largest = encode_batch(batch(vec![vec![0; 512].into(); MAX_BATCH_ENTRIES]));
+        let mut largest = batch(vec![vec![0; 512].into(); MAX_BATCH_ENTRIES]);
+        let name = "n".repeat(haar_identity::MAX_ORIGIN_BYTES);
+        let key = haar_identity::Identity::generate(&name, [1; 32]).unwrap();
+        largest.key = Some(Arc::new(key.vkey().clone()));
+        let largest = encode_batch(largest, Some([0; SIGNATURE_BYTES]));
         assert!(largest.encoded_len() <= crate::MAX_MESSAGE_BYTES);
         assert!(decode_edge(largest).is_ok());
     }

@@ -241,6 +241,7 @@ impl Parts {
             models: haar_fog::ModelsConfig::default(),
             data_dir: dir.join("fog"),
             link: haar_fog::LinkConfig {
+                edge_keys: haar_fog::EdgeKeys::default(),
                 listen: loopback,
                 ca_file: pki.ca.clone(),
                 cert_file: pki.fog_cert,

@@ -226,7 +226,7 @@ impl Site {
         let identity: Identity = signer(&self.key)?;
         let mut nonce = [0; 16];
         getrandom::fill(&mut nonce)?;
-        let signed = RequestSignature::sign("GET", target, &self.site, now_s()?, nonce, &identity)?;
+        let signed = RequestSignature::sign("GET", target, &self.site, now_s()?, nonce, &identity);
         let client = http(self.ca_file.as_deref())?;
         let request = client.get(self.url(target));
         ask(request.header("signature-input", signed.input).header("signature", signed.signature))

@@ -32,6 +32,8 @@ enum Command {
     Members(show::Members),
     /// Whose cosignatures make a checkpoint count, as a C2SP tlog-policy file.
     Policy(show::Policy),
+    /// The keys that bore a name, and how the device did, if it is one's.
+    Keys(show::Keys),
     /// One entry, as it is in the log.
     Entry(show::Entry),
     /// The proof of one entry, a C2SP tlog-proof, checked against a policy file.
@@ -65,6 +67,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         Command::Show(args) => show::show(&args),
         Command::Members(args) => show::members(&args),
         Command::Policy(args) => show::policy(&args),
+        Command::Keys(args) => show::keys(&args),
         Command::Entry(args) => show::entry(&args),
         Command::Prove(args) => show::prove(&args),
         Command::Evidence(args) => show::evidence(&args),

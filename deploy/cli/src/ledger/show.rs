@@ -3,6 +3,7 @@
 use super::server::Server;
 use crate::failure::Failure;
 use crate::verify::{at, read_limited, read_policy};
+use haar_ledger::governance::DeviceHistory;
 use haar_ledger::{
     Entry as SignedEntry, MAX_PROOF_BYTES, PlainProof, Policy as TrustPolicy, Trust, VerifierKey,
     prove_entry, verify_entry,
@@ -35,6 +36,17 @@ pub(super) struct Policy {
     /// For commitments to leaves of this kind, such as flagged-event; default for everything else.
     #[arg(long)]
     kind: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Keys {
+    /// What the keys are called, such as hospital.example/monitor-7.
+    name: String,
+    #[command(flatten)]
+    server: Server,
+    /// Print the server's JSON as it is.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -128,6 +140,37 @@ pub(super) fn policy(args: &Policy) -> Result<(), Failure> {
     // What is printed is pinned by somebody: it must be one.
     text.parse::<TrustPolicy>()?;
     print!("{text}");
+    Ok(())
+}
+
+pub(super) fn keys(args: &Keys) -> Result<(), Failure> {
+    let named = args.server.json(&format!("/v1/keys?name={}", args.name))?;
+    if args.json {
+        println!("{named}");
+        return Ok(());
+    }
+    let keys = named["keys"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if keys.is_empty() {
+        return Err(Failure::new(format!("the log knows no key of {}", args.name)));
+    }
+    let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+    for key in keys {
+        println!("{} of {}, by {}", text(&key["role"]), text(&key["member"]), text(&key["by"]));
+        println!("  {}", text(&key["key"]));
+        match key["revoked"].as_u64() {
+            Some(at) => println!("  registered by entry {}, revoked by {at}", key["registered"]),
+            None => println!("  registered by entry {}", key["registered"]),
+        }
+    }
+    if let Ok(history) = serde_json::from_value::<DeviceHistory>(named["device"].clone()) {
+        let percent = |rate: Option<f64>| rate.map_or(0.0, |rate| 100.0 * rate);
+        println!(
+            "{} readings, {:.2} % faulty, {:.2} % late",
+            history.readings,
+            percent(history.fault_rate()),
+            percent(history.late_rate())
+        );
+    }
     Ok(())
 }
 

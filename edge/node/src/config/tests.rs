@@ -39,7 +39,7 @@ fn the_example_has_every_key_at_its_default() {
     for key in [&mqtt.client_id, &mqtt.username, &all.uplink.server_name] {
         assert!(key.is_some());
     }
-    for file in [&mqtt.ca_file, &mqtt.cert_file, &mqtt.key_file] {
+    for file in [&mqtt.ca_file, &mqtt.cert_file, &mqtt.key_file, &all.uplink.signing_key_file] {
         assert!(file.is_some());
     }
     assert!(all.telemetry.otlp_endpoint.is_some() && mqtt.port.is_some());

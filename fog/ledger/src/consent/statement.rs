@@ -19,9 +19,9 @@
 use super::codes::{DataKind, Grantee, GranteeRole, Interval, Purpose, Scope, Token};
 use super::pseudonym::patient_key_name;
 use crate::governance::{Digest, Role, State};
-use crate::identity::Identity;
 use crate::leaf::{LeafKey, LeafKind};
 use crate::tables::Record;
+use haar_identity::Identity;
 use serde::{Deserialize, Serialize};
 use signed_note::{Note, VerifierList};
 use std::collections::{BTreeMap, BTreeSet};
@@ -220,7 +220,7 @@ impl SignedStatement {
         }
         let keys = state.keys_named(&patient_key_name(statement.subject().as_str()));
         let signed = |key: &crate::VerifierKey| {
-            note.verify(&VerifierList::new(vec![Box::new(key.verifier.clone())])).is_ok()
+            note.verify(&VerifierList::new(vec![Box::new(key.note_verifier().clone())])).is_ok()
         };
         let mut keys = keys.iter().filter(|key| key.role == Role::Patient && key.counts_at(index));
         if !keys.any(|key| signed(key.key.vkey())) {

@@ -8,9 +8,9 @@
 use super::{SequenceError, Sequencer, Tiles};
 use crate::checkpoint::Head;
 use crate::fixtures::memory;
-use crate::identity::Identity;
 use crate::store::EtcdStore;
 use crate::store::tests::Etcd;
+use haar_identity::Identity;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};

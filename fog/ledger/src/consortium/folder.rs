@@ -16,8 +16,8 @@ use super::tiles::{Published, Tiles, TilesError};
 use crate::checkpoint::{Head, MAX_COSIGNED_BYTES};
 use crate::entry::MAX_ENTRY_BYTES;
 use crate::fsck::{MAX_PROBLEMS, Problem};
-use crate::identity::VerifierKey;
 use crate::tree::{Edge, TILE_HEIGHT, TILE_WIDTH, hashes_at};
+use haar_identity::VerifierKey;
 use std::convert::Infallible;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -236,8 +236,8 @@ mod tests {
     use super::*;
     use crate::consortium::Sequencer;
     use crate::fixtures::memory;
-    use crate::identity::Identity;
     use crate::store::RedbStore;
+    use haar_identity::Identity;
 
     async fn log(entries: u64) -> Sequencer<RedbStore> {
         let (db, key) = (memory(), Identity::generate("consortium.example/log", [1; 32]).unwrap());

@@ -13,8 +13,8 @@ use super::tiles::{Tiles, TilesError};
 use crate::checkpoint::Head;
 use crate::entry::{Entry, EntryError, EntryKind};
 use crate::governance::{Genesis, Operator, Predecessor, Refused, State};
-use crate::identity::Identity;
 use crate::policy::{Policy, PolicyError};
+use haar_identity::Identity;
 
 /// The most logs before one.
 pub const MAX_PREDECESSORS: usize = 64;

@@ -6,8 +6,8 @@
 
 use super::{SequenceError, Sequencer, Tiles};
 use crate::fixtures::Dice;
-use crate::identity::Identity;
 use crate::store::{RedbStore, StoreError};
+use haar_identity::Identity;
 use redb::{BackendError, Builder, StorageBackend};
 use std::io;
 use std::ops::Bound;

@@ -21,9 +21,9 @@ use super::tiles::{ApplyError, Grown, Tiles, TilesError, grow};
 use super::{decode_entries, encode_entries};
 use crate::checkpoint::{CheckpointError, SignedCheckpoint};
 use crate::entry::MAX_ENTRY_BYTES;
-use crate::identity::Identity;
 use crate::store::{CheckpointStore, Staged, StoreError, SwapError};
 use crate::tree::{Edge, MAX_LEAVES};
+use haar_identity::Identity;
 use sha2::{Digest, Sha256};
 use std::time::Duration;
 

@@ -5,8 +5,8 @@
 
 use super::{SequenceError, Sequenced, Sequencer, Tiles};
 use crate::fixtures::{Dice, memory};
-use crate::identity::Identity;
 use crate::store::{CheckpointStore, RedbStore, Staged, StoreError, SwapError};
+use haar_identity::Identity;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 

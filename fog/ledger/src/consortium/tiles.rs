@@ -18,9 +18,9 @@
 
 use super::{bytes_of_first, decode_entries};
 use crate::checkpoint::{CheckpointError, Head, SignedCheckpoint};
-use crate::identity::VerifierKey;
 use crate::resource::Resource;
 use crate::tree::{Edge, StoredTiles, TILE_WIDTH, WrongTile};
+use haar_identity::VerifierKey;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;

@@ -454,7 +454,7 @@ fn is_plain(text: &str) -> bool {
 /// The size that a checkpoint with whatever cosignatures says, if it is signed by `log`.
 fn checkpoint_size(note: &str, log: &StatementKey) -> Option<u64> {
     let note = Note::from_bytes(note.as_bytes()).ok()?;
-    note.verify(&VerifierList::new(vec![Box::new(log.vkey().verifier.clone())])).ok()?;
+    note.verify(&VerifierList::new(vec![Box::new(log.vkey().note_verifier().clone())])).ok()?;
     let checkpoint = Checkpoint::from_bytes(note.text()).ok()?;
     (checkpoint.origin() == log.name()).then(|| checkpoint.size())
 }

@@ -1,6 +1,6 @@
 //! Names, keys and hashes as they stand in the objects of entries: each with one text, checked once.
 
-use crate::identity::VerifierKey;
+use haar_identity::VerifierKey;
 use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 use std::fmt;
@@ -231,12 +231,12 @@ fn is_url(text: &str) -> bool {
 fn is_cosigner(text: &str) -> bool {
     let parts: Vec<_> = text.splitn(3, '+').collect();
     let [name, id, key] = parts[..] else { return false };
-    let Some(typed) = crate::base64::decode_array::<33>(key) else { return false };
+    let Some(typed) = haar_identity::base64::decode_array::<33>(key) else { return false };
     let hash = sha2::Sha256::new().chain_update(name).chain_update("\n").chain_update(typed);
     typed[0] == COSIGNER_TYPE
         && ed25519_dalek::VerifyingKey::from_bytes(&typed[1..].try_into().unwrap_or_default())
             .is_ok()
-        && name.len() <= crate::identity::MAX_ORIGIN_BYTES
+        && name.len() <= haar_identity::MAX_ORIGIN_BYTES
         && signed_note::is_key_name_valid(name)
         && id == hex::encode(&hash.finalize()[..4])
 }
@@ -248,7 +248,7 @@ pub(crate) fn cosigner(name: &str, seed: [u8; 32]) -> CosignerText {
     typed.extend(ed25519_dalek::SigningKey::from_bytes(&seed).verifying_key().as_bytes());
     let hash = sha2::Sha256::new().chain_update(name).chain_update("\n").chain_update(&typed);
     let id = hex::encode(&hash.finalize()[..4]);
-    format!("{name}+{id}+{}", crate::base64::encode(&typed)).parse().unwrap()
+    format!("{name}+{id}+{}", haar_identity::base64::encode(&typed)).parse().unwrap()
 }
 
 #[cfg(test)]

@@ -65,14 +65,14 @@ pub struct CommitmentBody {
 }
 
 /// What came from a device in some time.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DeviceTally {
     /// Readings.
     pub readings: u64,
-    /// Of these, what could not be decoded or was out of all bounds.
+    /// Of these, such as may not enter a feature: implausible, questionable, with the sensor off.
     pub faulty: u64,
-    /// Of these, what came after its window had closed.
+    /// Of these, such as came behind what the edge had promised for the device (its watermark).
     pub late: u64,
 }
 

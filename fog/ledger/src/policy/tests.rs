@@ -1,7 +1,7 @@
 use super::*;
 use crate::checkpoint::SignedCheckpoint;
 use crate::cosignature::Cosigner;
-use crate::identity::Identity;
+use haar_identity::Identity;
 use proptest::prelude::*;
 
 fn log() -> Identity {

@@ -31,9 +31,9 @@
 //! used. Shares are not encrypted: each is for one custodian's eyes and disk. Whoever puts the key together has
 //! it from then on.
 
-use crate::base64;
 use crate::entry::{Entry, EntryKind};
 use blahaj::{Share as Points, Sharks};
+use haar_identity::base64;
 use hmac::digest::KeyInit;
 use hmac::{Hmac, Mac};
 use serde::{Deserialize, Serialize};
@@ -386,7 +386,7 @@ mod tests {
         let text = shares[4].to_text();
         let read: Share = text.parse().unwrap();
         assert_eq!(read.to_text(), text);
-        assert!(!text.contains(&crate::base64::encode(&SECRET)));
+        assert!(!text.contains(&haar_identity::base64::encode(&SECRET)));
         for byte in 0..text.len() {
             let mut altered = text.as_bytes().to_vec();
             altered[byte] ^= 1;

@@ -22,7 +22,6 @@
 //! that have left the site. The names of the records: a window's name is a hash, and who knows the pseudonym
 //! and guesses edge, pipeline and minute can confirm that there was such a window.
 
-use crate::identity::Identity;
 use crate::leaf::{LeafKind, Name};
 use crate::privacy::records_key::{DataKey, KeyFile, RecordsKey, RecordsKeyError};
 use crate::privacy::seal::{
@@ -31,6 +30,7 @@ use crate::privacy::seal::{
 };
 use crate::site_log::{AppendError, Appended, OpenError, SiteLog};
 use crate::tables::Record;
+use haar_identity::Identity;
 use hmac::digest::KeyInit;
 use hmac::{Hmac, Mac};
 use redb::{Database, ReadableDatabase, ReadableTable, WriteTransaction};

@@ -19,9 +19,9 @@
 //! (`log.records_key_file`) if the disk may be stolen. Overwriting a file does not reach copies that a
 //! journalling or copy-on-write file system, a solid state disk, or a backup has kept.
 
-use crate::base64;
 use chacha20poly1305::aead::AeadInPlace;
 use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce};
+use haar_identity::base64;
 use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha256};
 use std::fmt;

@@ -135,7 +135,7 @@ pub fn scan(bytes: &[u8], needles: &[Needle]) -> Vec<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base64;
+    use haar_identity::base64;
 
     fn found(bytes: &[u8], needle: Needle) -> bool {
         !scan(bytes, &[needle]).is_empty()

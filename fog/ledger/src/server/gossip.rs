@@ -19,7 +19,7 @@ use super::instruments::Instruments;
 use super::operator::SharedState;
 use crate::entry::Entry;
 use crate::evidence::{Evidence, EvidenceError, EvidenceKind};
-use crate::identity::{Identity, VerifierKey};
+use haar_identity::{Identity, VerifierKey};
 use redb::{
     Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition,
     WriteTransaction,

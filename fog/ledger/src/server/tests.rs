@@ -202,8 +202,11 @@ async fn an_entry_is_sequenced_then_witnessed_then_proven_and_copied() {
     let (head, note) = proof.split_once("\n\n").unwrap();
     let cosigned = consortium.policy().check(note.as_bytes()).unwrap();
     assert!(cosigned.witnesses.len() >= 3);
-    let path: Vec<[u8; 32]> =
-        head.lines().skip(2).map(|line| crate::base64::decode_array(line).unwrap()).collect();
+    let path: Vec<[u8; 32]> = head
+        .lines()
+        .skip(2)
+        .map(|line| haar_identity::base64::decode_array(line).unwrap())
+        .collect();
     assert!(included(&path, cosigned.size, cosigned.root, 2, entry.as_bytes()));
 
     let policy = client.get("/v1/policy").await.unwrap();

@@ -28,7 +28,7 @@
 //! key and hashes by the sequencer.
 
 use super::{CheckpointStore, MAX_NODES, Staged, StoreError, SwapError};
-use crate::base64;
+use haar_identity::base64;
 use reqwest::{Client, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};

@@ -2,7 +2,7 @@ use super::*;
 use crate::checkpoint::SignedCheckpoint;
 use crate::evidence::{Evidence, EvidenceKind};
 use crate::fixtures::{Hashes, hashes_of};
-use crate::identity::Identity;
+use haar_identity::Identity;
 use proptest::prelude::*;
 use std::sync::Mutex;
 
@@ -119,9 +119,10 @@ fn every_status_of_the_specification() {
             with(good.checkpoint.replace("\n9\n", "\n8\n")),
         ),
         (403, "one that fits and one that does not", {
-            let mut bytes = crate::base64::decode(line.trim().split(' ').nth(2).unwrap()).unwrap();
+            let mut bytes =
+                haar_identity::base64::decode(line.trim().split(' ').nth(2).unwrap()).unwrap();
             bytes[40] ^= 1;
-            let broken = format!("— log.example {}\n", crate::base64::encode(&bytes));
+            let broken = format!("— log.example {}\n", haar_identity::base64::encode(&bytes));
             with(format!("{text}\n\n{line}{broken}"))
         }),
         (400, "old size above the checkpoint's", AddCheckpoint { old_size: 10, ..good.clone() }),
@@ -198,7 +199,8 @@ fn an_empty_tree_has_one_root() {
 #[test]
 fn lines_that_others_append_do_not_close_the_witness() {
     let witness = witness();
-    let junk = |n: u64| format!("— s{n}.example {}\n", crate::base64::encode(&[n as u8; 300]));
+    let junk =
+        |n: u64| format!("— s{n}.example {}\n", haar_identity::base64::encode(&[n as u8; 300]));
     for (old, new) in [(0, 5), (5, 9), (9, 9), (9, 12)] {
         let mut request = request(old, new, "");
         let plain = request.checkpoint.clone();

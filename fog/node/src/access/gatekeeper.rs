@@ -2,7 +2,7 @@
 
 use super::claims::Claims;
 use super::studies::StudyKeys;
-use super::view::{SharedView, View, statements};
+use crate::consortium::view::{SharedView, View, statements};
 use crate::store::{CommitError, Store, keyholder};
 use haar_ledger::consent::{
     AccessRequest, Action, BundleError, Data, DataKind, Decider, Decision, Nonces, Principal,

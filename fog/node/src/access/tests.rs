@@ -3,7 +3,7 @@
 use super::claims::Claims;
 use super::gatekeeper::{Call, Gatekeeper, Question, Refused};
 use super::studies::{StudyKeys, StudyQuestion};
-use super::view::{SharedView, View};
+use crate::consortium::view::{SharedView, View};
 use crate::store::{Store, keyholder};
 use haar_ledger::consent::{
     DataKind, Grant, Grantee, GranteeRole, Interval, MAX_VIEW_AGE_S, Purpose, RequestError,
@@ -103,7 +103,7 @@ fn call(who: &str, now_s: u64) -> Call<'static> {
     let key = if who == "patient" { patient() } else { identity(who) };
     let mut nonce = [0; 16];
     getrandom::fill(&mut nonce).unwrap();
-    let signed = RequestSignature::sign("GET", TARGET, SITE, now_s, nonce, &key).unwrap();
+    let signed = RequestSignature::sign("GET", TARGET, SITE, now_s, nonce, &key);
     let signed = SignedRequest::parse(&signed.input, &signed.signature).unwrap();
     Call { method: "GET", target: TARGET, signed, now_s }
 }

@@ -1,7 +1,7 @@
 //! What this site knows of the consortium, and since when.
 //!
 //! # Format
-//! The log's copy is in [`crate::access::copy_file`], tables of `haar_ledger::consortium::Tiles`; nothing of it is secret. Table
+//! The log's copy is in [`super::copy_file`], tables of `haar_ledger::consortium::Tiles`; nothing of it is secret. Table
 //! `fog.statements` of the fog's database, leaf u64 → u64: the site's leaves with statements of patients, and how many
 //! entries of the consortium log were known when each was taken. What they say lies sealed in the
 //! log's records.
@@ -10,14 +10,18 @@
 //! The time since which a quorum of the pinned policy vouches for exactly the entries that are applied here. The
 //! operator has witnesses cosign again every few seconds, so it grows only if operator or network are gone.
 
-use super::AccessError;
+use super::roll::Roll;
+use super::{Pinned, PinnedError, copy_file};
+use crate::config::ConsortiumConfig;
 use crate::store::Store;
-use haar_ledger::Policy;
+use haar_ledger::client::{Client, HttpError, http};
 use haar_ledger::consent::{BundleError, Consents, Decider, SignedStatement};
-use haar_ledger::consortium::{Copy as LogCopy, Lineage, Reader, Tiles};
+use haar_ledger::consortium::{Copy as LogCopy, Lineage, Reader, Tiles, TilesError};
 use haar_ledger::governance::State;
+use haar_ledger::{Policy, ReadError, VerifierKey, VerifierKeyError};
 use haar_telemetry::{Gauge, Metrics, names};
 use redb::{ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -40,15 +44,54 @@ pub(crate) fn statements(
     Ok(())
 }
 
+/// Why the consortium log is not followed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ViewError {
+    /// The pinned policy.
+    #[error(transparent)]
+    Pinned(#[from] PinnedError),
+    /// The copy of the consortium log.
+    #[error("the copy of the consortium log: {0}")]
+    Copy(#[from] TilesError),
+    /// Its file.
+    #[error(
+        "the consortium log's copy in the data directory (consortium-*.redb) does not open: {0}. Move it away: it is copied again"
+    )]
+    Database(#[from] redb::Error),
+    /// The copy of a log before.
+    #[error(
+        "{path}, the copy of the log {log} that the consortium log follows: {error}. Take that file from another fog", path = .path.display()
+    )]
+    Predecessor {
+        /// The file.
+        path: PathBuf,
+        /// Whose copy.
+        log: String,
+        /// What is wrong.
+        #[source]
+        error: Box<redb::DatabaseError>,
+    },
+    /// A key of such a log.
+    #[error("consortium.predecessors: {0}")]
+    PredecessorKey(#[from] VerifierKeyError),
+    /// What patients have said.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The HTTPS client.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+}
+
 /// The consortium's state and the patients' statements.
 #[derive(Default)]
 pub(crate) struct View {
-    pub(super) state: Option<State>,
-    pub(super) consents: Consents,
+    pub(crate) state: Option<State>,
+    pub(crate) consents: Consents,
     /// Of the bundle that the state names.
-    pub(super) decider: Option<Result<Decider, BundleError>>,
+    pub(crate) decider: Option<Result<Decider, BundleError>>,
     /// Since when a quorum vouches for the state, in POSIX seconds.
-    pub(super) vouched_s: Option<u64>,
+    pub(crate) vouched_s: Option<u64>,
 }
 
 /// The view, in the hands of those who read it and those who renew it.
@@ -56,11 +99,11 @@ pub(crate) struct View {
 pub(crate) struct SharedView(Arc<RwLock<View>>);
 
 impl SharedView {
-    pub(super) fn read(&self) -> RwLockReadGuard<'_, View> {
+    pub(crate) fn read(&self) -> RwLockReadGuard<'_, View> {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn write(&self) -> RwLockWriteGuard<'_, View> {
+    pub(crate) fn write(&self) -> RwLockWriteGuard<'_, View> {
         self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -70,10 +113,14 @@ impl SharedView {
         before: &Lineage,
         new: &[(u64, Vec<u8>)],
         vouched_s: Option<u64>,
+        roll: &Roll,
     ) -> Option<u64> {
         let mut view = self.write();
         for (index, entry) in new {
             view.apply(before, *index, entry);
+        }
+        if !new.is_empty() {
+            roll.renew(view.state.as_ref());
         }
         view.vouched_s = view.vouched_s.max(vouched_s);
         view.vouched_s
@@ -82,12 +129,12 @@ impl SharedView {
 
 impl View {
     /// How old it is; the oldest possible if nobody ever vouched for it.
-    pub(super) fn age_s(&self, now_s: u64) -> u64 {
+    pub(crate) fn age_s(&self, now_s: u64) -> u64 {
         self.vouched_s.map_or(u64::MAX, |at| now_s.saturating_sub(at))
     }
 
     /// Applies an entry. One that the rules refuse changes nothing, for everybody alike.
-    pub(super) fn apply(&mut self, before: &Lineage, index: u64, entry: &[u8]) {
+    pub(crate) fn apply(&mut self, before: &Lineage, index: u64, entry: &[u8]) {
         let known = self.state.as_ref().map(State::policy_bundle);
         let applied = before.apply(&mut self.state, index, entry);
         if let (Err(error), None) = (applied, &self.state) {
@@ -108,20 +155,28 @@ pub(crate) struct Follower {
     readers: Vec<Reader>,
     poll: Duration,
     view: SharedView,
+    roll: Roll,
     vouched: Gauge<f64>,
 }
 
 impl Follower {
     /// Begins with what is on disk.
-    pub(super) fn open(
-        tiles: Tiles,
-        before: Lineage,
-        policy: Policy,
-        readers: Vec<Reader>,
-        poll: Duration,
+    pub(crate) fn open(
+        config: &ConsortiumConfig,
+        data_dir: &Path,
         store: &Store,
+        roll: Roll,
         metrics: &Metrics,
-    ) -> Result<Self, AccessError> {
+    ) -> Result<Self, ViewError> {
+        let Pinned { policy, log } = Pinned::load(config)?;
+        let before = lineage(&config.predecessors, data_dir)?;
+        let path = data_dir.join(copy_file(&log));
+        let db = redb::Database::create(path).map_err(redb::Error::from)?;
+        let tiles = Tiles::open(Arc::new(db), log)?;
+        let http = http(config.ca_file.as_deref())?;
+        let readers = config.urls.iter();
+        let readers = readers.map(|url| Reader::new(Client::new(http.clone(), url))).collect();
+        let poll = Duration::from_millis(config.poll_ms);
         let mut view = View::default();
         let mut first = 0;
         loop {
@@ -135,17 +190,19 @@ impl Follower {
             first += entries.len() as u64;
         }
         restore(&mut view, store)?;
+        roll.renew(view.state.as_ref());
         let view = SharedView(Arc::new(RwLock::new(view)));
         let vouched = metrics.gauge(&names::FOG_CONSORTIUM_VOUCHED);
-        Ok(Self { copy: LogCopy::open(tiles)?, before, policy, readers, poll, view, vouched })
+        let copy = LogCopy::open(tiles)?;
+        Ok(Self { copy, before, policy, readers, poll, view, roll, vouched })
     }
 
-    pub(super) fn view(&self) -> SharedView {
+    pub(crate) fn view(&self) -> SharedView {
         self.view.clone()
     }
 
     /// Follows until `shutdown`.
-    pub(super) async fn run(mut self, shutdown: CancellationToken) {
+    pub(crate) async fn run(mut self, shutdown: CancellationToken) {
         let mut pace = tokio::time::interval(self.poll);
         pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -187,9 +244,10 @@ impl Follower {
             // A checkpoint of fewer entries vouches for another view than this one.
             let is_whole = cosigned.size == self.copy.size();
             let vouched_s = self.policy.vouched_s(&cosigned).filter(|_| is_whole);
-            let (view, before) = (self.view.clone(), self.before.clone());
+            let (view, before, roll) = (self.view.clone(), self.before.clone(), self.roll.clone());
             // Who reads holds the view for as long as records are looked for: not on a thread that serves others.
-            let renewed = tokio::task::spawn_blocking(move || view.renew(&before, &new, vouched_s));
+            let renewed =
+                tokio::task::spawn_blocking(move || view.renew(&before, &new, vouched_s, &roll));
             if let Ok(Some(vouched_s)) = renewed.await {
                 self.vouched.record(vouched_s as f64, &[]);
             }
@@ -199,7 +257,7 @@ impl Follower {
 }
 
 /// Takes up again what patients have said, in the order in which it was taken.
-fn restore(view: &mut View, store: &Store) -> Result<(), AccessError> {
+fn restore(view: &mut View, store: &Store) -> Result<(), ViewError> {
     let Some(state) = &view.state else { return Ok(()) };
     let site = store.log().identity().origin();
     let table = store.database().begin_read().map_err(redb::Error::from)?;
@@ -210,7 +268,7 @@ fn restore(view: &mut View, store: &Store) -> Result<(), AccessError> {
         let record = match store.log().record(leaf) {
             Ok(record) => record,
             // An erased patient has said nothing any more.
-            Err(haar_ledger::ReadError::Erased { .. }) => continue,
+            Err(ReadError::Erased { .. }) => continue,
             Err(error) => return Err(error.into()),
         };
         let opened = SignedStatement::open_at(&record.body, site, state, entries.value());
@@ -219,4 +277,20 @@ fn restore(view: &mut View, store: &Store) -> Result<(), AccessError> {
         }
     }
     Ok(())
+}
+
+/// The copies of the logs before.
+fn lineage(keys: &[String], data_dir: &Path) -> Result<Lineage, ViewError> {
+    let mut logs = Vec::new();
+    for key in keys {
+        let log: VerifierKey = key.parse()?;
+        let path = data_dir.join(copy_file(&log));
+        let db = redb::Database::open(&path).map_err(|error| ViewError::Predecessor {
+            path,
+            log: log.origin().to_owned(),
+            error: Box::new(error),
+        })?;
+        logs.push(Tiles::open(Arc::new(db), log)?);
+    }
+    Ok(Lineage::new(logs))
 }

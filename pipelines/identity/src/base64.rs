@@ -4,18 +4,18 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 /// The text of these bytes.
-pub(crate) fn encode(bytes: &[u8]) -> String {
+pub fn encode(bytes: &[u8]) -> String {
     STANDARD.encode(bytes)
 }
 
 /// The bytes of this text; `None` unless it is exactly what [`encode`] gives.
-pub(crate) fn decode(text: &str) -> Option<Vec<u8>> {
+pub fn decode(text: &str) -> Option<Vec<u8>> {
     // The engine refuses missing or superfluous padding and stray bits behind the last byte.
     STANDARD.decode(text).ok()
 }
 
 /// As [`decode`], for exactly `N` bytes.
-pub(crate) fn decode_array<const N: usize>(text: &str) -> Option<[u8; N]> {
+pub fn decode_array<const N: usize>(text: &str) -> Option<[u8; N]> {
     decode(text)?.try_into().ok()
 }
 

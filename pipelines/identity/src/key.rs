@@ -11,7 +11,7 @@
 //! permissions protect it, nothing else does.
 
 use ed25519_dalek::{SigningKey, VerifyingKey};
-use signed_note::{StandardSigner, StandardVerifier, Verifier};
+use signed_note::{Signer, StandardSigner, StandardVerifier, Verifier};
 use std::fmt;
 use std::fs;
 use std::io::{self, Read, Write};
@@ -27,7 +27,7 @@ pub const MAX_KEY_BYTES: usize = MAX_ORIGIN_BYTES + 128;
 
 /// A log's origin and signing key.
 pub struct Identity {
-    pub(crate) signer: StandardSigner,
+    signer: StandardSigner,
     secret: Zeroizing<String>,
     vkey: VerifierKey,
 }
@@ -142,6 +142,18 @@ impl Identity {
         Ok(note.to_bytes())
     }
 
+    /// Signs bytes (RFC 8032). They must say what they are, so that nobody takes them for something else that this key signs.
+    pub fn sign_bytes(&self, bytes: &[u8]) -> [u8; 64] {
+        let signature = self.signer.sign(bytes).ok().and_then(|bytes| bytes.try_into().ok());
+        // Ed25519 signs anything, in 64 bytes; zeros verify under no key.
+        signature.unwrap_or([0; 64])
+    }
+
+    /// The signer, for a C2SP signed-note.
+    pub fn note_signer(&self) -> &StandardSigner {
+        &self.signer
+    }
+
     fn from_secret(secret: Zeroizing<String>, vkey: &str) -> Option<Self> {
         let signer = StandardSigner::new(&secret).ok()?;
         Some(Self { signer, secret, vkey: vkey.parse().ok()? })
@@ -159,7 +171,7 @@ impl fmt::Debug for Identity {
 pub struct VerifierKey {
     text: String,
     origin_bytes: usize,
-    pub(crate) verifier: StandardVerifier,
+    verifier: StandardVerifier,
 }
 
 /// The text is not a verifier key in its canonical form.
@@ -174,6 +186,16 @@ impl VerifierKey {
     /// The origin that the key speaks for.
     pub fn origin(&self) -> &str {
         &self.text[..self.origin_bytes]
+    }
+
+    /// Whether `signature` is this key's over `bytes` (RFC 8032).
+    pub fn verifies(&self, bytes: &[u8], signature: &[u8; 64]) -> bool {
+        self.verifier.verify(bytes, signature)
+    }
+
+    /// The verifier, for a C2SP signed-note.
+    pub fn note_verifier(&self) -> &StandardVerifier {
+        &self.verifier
     }
 
     /// The key as text (C2SP signed-note, "Verifier keys").
@@ -227,7 +249,8 @@ impl fmt::Debug for VerifierKey {
     }
 }
 
-pub(crate) fn is_origin(text: &str) -> bool {
+/// Whether a text can be a key's name: at most [`MAX_ORIGIN_BYTES`], as signed-note has it, without control characters.
+pub fn is_origin(text: &str) -> bool {
     text.len() <= MAX_ORIGIN_BYTES
         && signed_note::is_key_name_valid(text)
         && !text.chars().any(char::is_control)
@@ -270,7 +293,7 @@ fn parse_secret(line: &str) -> Option<(&str, Zeroizing<[u8; 32]>)> {
 }
 
 /// Name and seed of a signing key of the signature type `kind`.
-pub(crate) fn parse_typed_secret(line: &str, kind: u8) -> Option<(&str, Zeroizing<[u8; 32]>)> {
+pub fn parse_typed_secret(line: &str, kind: u8) -> Option<(&str, Zeroizing<[u8; 32]>)> {
     let (name, rest) = line.strip_prefix("PRIVATE+KEY+")?.split_once('+')?;
     let (_, encoded) = rest.split_once('+')?;
     let typed = Zeroizing::new(crate::base64::decode(encoded)?);
@@ -312,6 +335,16 @@ mod tests {
             let error = Identity::load(&path).unwrap_err();
             assert!(error.to_string().contains("chmod 600"), "{error}");
         }
+    }
+
+    #[test]
+    fn bytes_are_signed_by_their_key_alone() {
+        let [one, other] = [5, 6].map(|seed| Identity::generate("a.example", [seed; 32]).unwrap());
+        let signature = one.sign_bytes(b"haar test");
+        assert!(one.vkey().verifies(b"haar test", &signature));
+        assert!(!one.vkey().verifies(b"haar tost", &signature));
+        assert!(!other.vkey().verifies(b"haar test", &signature));
+        assert!(!one.vkey().verifies(b"haar test", &[0; 64]));
     }
 
     #[test]
