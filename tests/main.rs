@@ -12,6 +12,7 @@ mod access;
 mod bad_input;
 #[path = "fuzz/checks.rs"]
 mod checks;
+mod cluster;
 mod consortium;
 mod devices;
 mod e2e;

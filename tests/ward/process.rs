@@ -41,6 +41,11 @@ impl Process {
         assert!(held, "{name} is not {what} after {PATIENCE:?}:\n{}", self.tail());
     }
 
+    /// The process that was started.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// `kill -9`. Fails if it had ended by itself.
     pub fn kill(mut self) {
         if let Some(status) = self.child.try_wait().unwrap() {

@@ -3,8 +3,6 @@
 //! [`Tiles`] keeps the log on one node. [`Sequencer`] appends to it: stage, hash again what was staged, sign,
 //! compare and swap, apply. [`Reader`] fetches from a node what a proof or a follower needs.
 
-#[cfg(test)]
-mod cluster;
 mod folder;
 mod lineage;
 #[cfg(test)]

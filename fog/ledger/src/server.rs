@@ -443,6 +443,7 @@ impl Server {
             refresh: Duration::from_secs(config.refresh_s),
             gossip: gossip.clone(),
             instruments: instruments.clone(),
+            ahead_since: None,
         };
         let (stop, done) = (self.shutdown.clone(), self.shutdown.clone());
         // Both write to disk: each on a thread of its own, not on one that serves others.

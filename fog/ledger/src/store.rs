@@ -88,6 +88,9 @@ pub trait CheckpointStore: Send + Sync + 'static {
     fn applied(&self, node: &str, size: u64)
     -> impl Future<Output = Result<(), StoreError>> + Send;
 
+    /// Whether other nodes may write to it.
+    fn is_shared(&self) -> bool;
+
     /// The longest batch that one swap takes.
     fn max_batch_bytes(&self) -> usize;
 }

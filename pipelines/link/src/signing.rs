@@ -100,6 +100,7 @@ mod tests {
             07070707070707070707070707070707
             9 1
             81540ddc172ee212bc36b7e75f7b49cbd5feaf8686065cca7a3b0a49b7fa75c5
-        "#]].assert_eq(&origin.text(&batch));
+        "#]]
+        .assert_eq(&origin.text(&batch));
     }
 }

@@ -157,6 +157,11 @@ impl<S: CheckpointStore> Sequencer<S> {
         &self.tiles
     }
 
+    /// Whether other nodes write to this log too.
+    pub fn is_shared(&self) -> bool {
+        self.store.is_shared()
+    }
+
     /// Appends `entries`, in this order.
     ///
     /// # Errors

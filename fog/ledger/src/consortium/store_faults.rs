@@ -92,6 +92,10 @@ impl CheckpointStore for FaultyStore {
         self.inner.applied(node, size).await
     }
 
+    fn is_shared(&self) -> bool {
+        self.inner.is_shared()
+    }
+
     fn max_batch_bytes(&self) -> usize {
         self.inner.max_batch_bytes()
     }

@@ -28,6 +28,8 @@ use tokio_util::sync::CancellationToken;
 const MAX_ASKS: u32 = 3;
 /// How long to wait after a round in which the quorum was not reached.
 const RETRY: Duration = Duration::from_millis(500);
+/// For how long witnesses may be ahead before it is called a fault: another node may have been quicker.
+const AHEAD_FOR: Duration = Duration::from_secs(10);
 /// How long a round waits for more cosignatures than it needs.
 const LINGER: Duration = Duration::from_millis(500);
 
@@ -43,6 +45,8 @@ pub(crate) struct Cosigning<P> {
     pub(crate) refresh: Duration,
     pub(crate) gossip: Gossip,
     pub(crate) instruments: Instruments,
+    /// Since when witnesses have only been ahead of what is here.
+    pub(crate) ahead_since: Option<Instant>,
 }
 
 /// One checkpoint on its way to the quorum.
@@ -154,22 +158,24 @@ impl<P: Fn() -> (Policy, bool)> Cosigning<P> {
     }
 
     /// What a witness's answer shows beside its cosignature.
-    async fn tell(&self, answer: &Answer) {
+    async fn tell(&mut self, answer: &Answer) {
         if let Some((line, key)) = &answer.bad {
             tracing::error!(witness = answer.witness, "a cosignature does not fit");
             self.gossip.bad_signature(&format!("{}{line}", answer.signed), key).await;
         }
+        if answer.line.is_some() {
+            self.ahead_since = None;
+        }
         if let Some(ahead) = &answer.ahead {
-            // Another node of this log may have been quicker; then this one has it too by now.
+            // Another node of this log may have been quicker; then this one has it too in a moment.
             let newest = self.latest.borrow().size();
             let theirs =
                 Head::open_cosigned(ahead.as_bytes(), std::slice::from_ref(self.tiles.log()));
-            if let Ok((head, _)) = theirs
-                && head.size > newest
-            {
+            let is_ahead = theirs.is_ok_and(|(head, _)| head.size > newest);
+            let since = *self.ahead_since.get_or_insert_with(Instant::now);
+            if is_ahead && since.elapsed() >= AHEAD_FOR {
                 tracing::error!(
                     witness = answer.witness,
-                    theirs = head.size,
                     ours = newest,
                     "a witness has a larger checkpoint of this log than its operator: the operator's store was put back to \
                      an older state, or another node is ahead. Restore the newest copy; the witnesses refuse a second history"

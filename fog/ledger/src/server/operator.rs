@@ -3,7 +3,8 @@
 //!
 //! One task owns the sequencer and the state; everybody else reaches it through a bounded queue. An entry
 //! is admitted against the state *as it will be at its place*, so two entries of one batch see each other.
-//! When another node of the same log was quicker, the batch is admitted again on top of what that node did.
+//! When another node of the same log was quicker, the batch is admitted again on top of what that node did. A node that is handed
+//! nothing looks for what others did twice a second.
 
 use super::instruments::Instruments;
 use crate::checkpoint::SignedCheckpoint;
@@ -22,6 +23,8 @@ use tokio_util::sync::CancellationToken;
 pub(crate) const MAX_BATCH_ENTRIES: usize = 65_536;
 /// Entries that wait to be sequenced; more are answered "not now".
 const QUEUED_ENTRIES: usize = 16_384;
+/// How often a node looks for what others of the same log have put into it.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How often a batch is tried again when another node was quicker, before its submitters are told so.
 const MAX_TRIES: u32 = 16;
 
@@ -128,15 +131,20 @@ impl<S: CheckpointStore> Operator<S> {
     /// after a failed write.
     pub(crate) async fn run(mut self, shutdown: CancellationToken) -> Result<(), SequenceError> {
         let mut ended = Ok(());
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let shared = self.sequencer.is_shared();
         loop {
-            let first = tokio::select! {
+            ended = tokio::select! {
                 biased;
-                first = self.submissions.recv() => first,
-                () = shutdown.cancelled() => None,
+                first = self.submissions.recv() => {
+                    let Some(first) = first else { break };
+                    let batch = self.gather(first, &shutdown).await;
+                    self.place(batch).await
+                }
+                () = shutdown.cancelled() => break,
+                _ = look.tick(), if shared => self.follow().await,
             };
-            let Some(first) = first else { break };
-            let batch = self.gather(first, &shutdown).await;
-            ended = self.place(batch).await;
             if ended.is_err() {
                 break;
             }
@@ -247,9 +255,25 @@ impl<S: CheckpointStore> Operator<S> {
         }
     }
 
+    /// Looks for what other nodes have put into the log, so that a node serves it that is handed nothing.
+    async fn follow(&mut self) -> Result<(), SequenceError> {
+        match self.catch_up().await {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                tracing::warn!(%error, "the log's store was not read; looking again");
+                self.instruments.store_error();
+                lasting(error)
+            }
+        }
+    }
+
     /// Takes over what other nodes have put into the log.
     async fn catch_up(&mut self) -> Result<(), SequenceError> {
-        for (index, bytes) in self.sequencer.catch_up().await? {
+        let new = self.sequencer.catch_up().await?;
+        if new.is_empty() {
+            return Ok(());
+        }
+        for (index, bytes) in new {
             if self.state.apply_leaf(index, &bytes).is_err() {
                 // Why may name a key, and that of a patient is a pseudonym.
                 tracing::error!(index, "another node put into the log what its rules refuse");

@@ -260,6 +260,10 @@ impl CheckpointStore for EtcdStore {
         self.forget().await
     }
 
+    fn is_shared(&self) -> bool {
+        true
+    }
+
     fn max_batch_bytes(&self) -> usize {
         MAX_BATCH_BYTES
     }

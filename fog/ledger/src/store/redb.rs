@@ -118,6 +118,10 @@ impl CheckpointStore for RedbStore {
         self.forget(node, size).map_err(failed)
     }
 
+    fn is_shared(&self) -> bool {
+        false
+    }
+
     fn max_batch_bytes(&self) -> usize {
         MAX_BATCH_BYTES
     }
