@@ -11,7 +11,7 @@ use crate::operator::Report;
 use crate::rollup::{Change, Episode, Rollup};
 use crate::window::{Counts, Fired};
 use haar_catalog::parameters::Ward;
-use haar_catalog::{EcgDescription, Pipeline, Raised};
+use haar_catalog::{Curve, EcgDescription, Pipeline, Raised};
 use haar_inference::condition::{ConditionFeatures, ConditionModel};
 use haar_inference::rhythm::{RhythmInput, RhythmModel};
 use haar_inference::{BeatInput, BeatModel, BeatScore};
@@ -148,6 +148,47 @@ pub fn vitals<'scope>(
             }
         },
     )
+}
+
+/// Concludes the windows of a pipeline of pulses.
+pub fn pulse<'scope>(
+    reports: StreamVec<'scope, u64, Report<Segments>>,
+    means: Means,
+) -> StreamVec<'scope, u64, Conclusion> {
+    by_epoch(reports, means, |means, reports| {
+        let (models, mut said) = (means.models.now(), Said::default());
+        let mut conclusions = Vec::new();
+        for report in reports {
+            conclusions.push(match report {
+                Report::Fired(fired) => {
+                    let features = describe_pulse(&means.pipeline, &fired);
+                    let own = conclude(means, &models, *fired, features, None, &mut said);
+                    Conclusion::Window(Box::new(own))
+                }
+                Report::Holds(holds) => Conclusion::Holds(means.number, holds),
+                Report::Counts(counts) => Conclusion::Counts(means.number, counts),
+            });
+        }
+        conclusions.extend(said.into_conclusion());
+        conclusions
+    })
+}
+
+fn describe_pulse(pipeline: &Pipeline, fired: &Fired<Segments>) -> Features {
+    let laid: Vec<(SignalId, Waveform)> = fired
+        .series
+        .iter()
+        .filter_map(|(signal, own)| Some((*signal, own.lay_out(fired.start, fired.end)?)))
+        .collect();
+    let curves: Vec<Curve<'_>> = laid
+        .iter()
+        .map(|(signal, Waveform { rate, samples, .. })| Curve {
+            signal: *signal,
+            rate: *rate,
+            samples,
+        })
+        .collect();
+    pipeline.describe_pulse(&curves)
 }
 
 /// Concludes the windows of an ECG pipeline.

@@ -276,6 +276,10 @@ fn run(
                         let reports = windows(waveform_items.clone(), name, *windowing, signals);
                         conclude::ecg(reports, means.clone())
                     }
+                    Family::Pulse => {
+                        let reports = windows(waveform_items.clone(), name, *windowing, signals);
+                        conclude::pulse(reports, means.clone())
+                    }
                     Family::Device => {
                         let reports = windows(scalar_items.clone(), name, *windowing, signals);
                         device::faults(reports, means.clone())

@@ -3,13 +3,15 @@
 
 #![allow(clippy::unwrap_used)]
 
-use haar_catalog::{Family, Pipeline, builtin};
+use haar_catalog::{Curve, Family, OPTIONAL, Pipeline, builtin};
 use haar_dataflow::conclude::SharedWard;
 use haar_dataflow::deployment::{Deployments, SharedDeployments};
 use haar_dataflow::item::{Items, Lane};
 use haar_dataflow::runtime::{Feed, WorkerEpoch, common_pane_us, start};
 use haar_inference::{BeatModel, BeatScore};
 use haar_normalize::{Frame, Timing, Watermarks};
+use haar_recordings::bidmc::{RATE_HZ, Recording, is_part, names};
+use haar_recordings::corpus::Corpus;
 use haar_recordings::wfdb::Record;
 use haar_schema::{
     ClockEvidence, EdgeId, Entry, Feature, Features, Observation, Quality, Quantity, SampleRate,
@@ -131,13 +133,13 @@ fn ecg(random: &mut ChaCha8Rng, subject: u8, seconds: i64) -> Vec<(i64, Vec<Obse
         microvolts.iter().map(|v| (v + random.random_range(-20.0..20.0)) as i16).collect();
     let device = format!("ecg-{subject}");
     // 130 samples: frames that do not end where panes end.
-    frames(random, (subject, &device), rate, 0.001, &raw, 130)
+    frames(random, (subject, &device, SignalId::ECG), rate, 0.001, &raw, 130)
 }
 
 /// A waveform as frames that arrive up to 1.5 s late, so in another order.
 fn frames(
     random: &mut ChaCha8Rng,
-    source: (u8, &str),
+    source: (u8, &str, SignalId),
     rate: SampleRate,
     factor: f32,
     raw: &[i16],
@@ -152,7 +154,9 @@ fn frames(
             let received_us = at_us + random.random_range(0..1_500_000);
             let data = SampledData::new(rate, 0.0, factor, samples.to_vec()).unwrap();
             let value = Value::Sampled(data);
-            (received_us, vec![observation(source, SignalId::ECG, value, at_us, received_us)])
+            let (subject, device, signal) = source;
+            let one = observation((subject, device), signal, value, at_us, received_us);
+            (received_us, vec![one])
         })
         .collect()
 }
@@ -172,11 +176,19 @@ type Concluded = BTreeSet<(String, u64, Vec<u8>, Vec<Vec<u8>>)>;
 
 /// Runs the lanes through the dataflow, in batches and epochs of random length.
 fn run(lanes: &[Spooled], workers: usize, seed: u64) -> (Concluded, u64) {
-    let pipelines = builtin();
-    let runtime = start(&pipelines, &models(), &SharedWard::default(), workers).unwrap();
+    run_with(&builtin(), lanes, workers, seed)
+}
+
+fn run_with(
+    pipelines: &[Pipeline],
+    lanes: &[Spooled],
+    workers: usize,
+    seed: u64,
+) -> (Concluded, u64) {
+    let runtime = start(pipelines, &models(), &SharedWard::default(), workers).unwrap();
     let epochs = runtime.epochs;
     let collector = std::thread::spawn(move || epochs.iter().collect::<Vec<WorkerEpoch>>());
-    send(lanes, runtime.feed, common_pane_us(&pipelines), seed);
+    send(lanes, runtime.feed, common_pane_us(pipelines), seed);
     let collected = collector.join().unwrap();
     runtime.thread.join().unwrap().unwrap();
     let mut concluded = Concluded::new();
@@ -372,7 +384,7 @@ fn recorded_streaming_equals_naive() {
         .zip([1, 2])
         .map(|((rate, factor, raw), subject)| {
             let device = format!("holter-{subject}");
-            let source = (subject, device.as_str());
+            let source = (subject, device.as_str(), SignalId::ECG);
             let mut frames = frames(&mut random, source, *rate, *factor, raw, 360);
             frames.shuffle(&mut random);
             Spooled::of(&format!("edge-{subject}"), arrived(frames))
@@ -393,5 +405,64 @@ fn recorded_streaming_equals_naive() {
         assert_eq!(digest.features, features, "window that ends at {end_s} s");
         assert_eq!(digest.flags, flags);
         assert!(matches!(features["ecg.coverage"], Feature::Value(_)));
+    }
+}
+
+/// Plethysmogram, ECG and impedance of a patient, by three devices.
+#[test]
+fn recorded_pulses_stream_as_they_stand() {
+    const FACTOR: f32 = 1e-4;
+    let (name, text) = OPTIONAL.into_iter().find(|(name, _)| *name == "pulse.toml").unwrap();
+    let pipeline = Pipeline::parse(name, text).unwrap();
+    let corpus = Corpus::open(&data("bidmc"), "a recording", is_part).unwrap();
+    let recording = Recording::read(&corpus, names(&corpus).first().unwrap()).unwrap();
+    let rate = SampleRate::from_hz(RATE_HZ).unwrap();
+    let columns =
+        [(SignalId::PPG, "PLETH"), (SignalId::ECG, "II"), (SignalId::RESPIRATION, "RESP")];
+    let curves: Vec<(SignalId, Vec<i16>)> = columns
+        .into_iter()
+        .map(|(signal, column)| {
+            let samples = &recording.signal(column).unwrap()[..120 * RATE_HZ as usize];
+            let raw = samples.iter().map(|value| match value.is_nan() {
+                true => i16::MIN,
+                false => (value / FACTOR).round() as i16,
+            });
+            (signal, raw.collect())
+        })
+        .collect();
+    let mut random = ChaCha8Rng::seed_from_u64(5);
+    let mut all = Vec::new();
+    for (signal, raw) in &curves {
+        let device = format!("{}-1", signal.name());
+        all.extend(frames(&mut random, (1, &device, *signal), rate, FACTOR, raw, 130));
+    }
+    let lanes = [Spooled::of("edge-1", arrived(all))];
+    let own = std::slice::from_ref(&pipeline);
+    let (concluded, dropped) = run_with(own, &lanes, 1, 1);
+    assert_eq!(dropped, 0);
+    assert!(run_with(own, &lanes, 2, 2).0 == concluded);
+    let digests = last_digests(&concluded, &pipeline);
+    // 120 s that begin within a pane of 15 s; a window has two of them.
+    assert_eq!(digests.len(), 10);
+    for digest in digests {
+        let end_s = (digest.key.end_us.micros() - BEGIN_US) / SECOND_US;
+        let cut: Vec<(SignalId, Vec<f32>)> = curves
+            .iter()
+            .map(|(signal, raw)| {
+                let hz = i64::from(RATE_HZ);
+                let range = (end_s - 30) * hz..end_s * hz;
+                let samples = range.map(|at| {
+                    let sample = usize::try_from(at).ok().and_then(|at| raw.get(at));
+                    match sample {
+                        None | Some(&i16::MIN) => f32::NAN,
+                        Some(sample) => FACTOR * f32::from(*sample),
+                    }
+                });
+                (*signal, samples.collect())
+            })
+            .collect();
+        let curves: Vec<Curve<'_>> =
+            cut.iter().map(|(signal, samples)| Curve { signal: *signal, rate, samples }).collect();
+        assert_eq!(digest.features, pipeline.describe_pulse(&curves), "that ends at {end_s} s");
     }
 }

@@ -5,7 +5,8 @@
 //! id = "ward-vitals"            # lower case, digits, hyphens
 //! version = 1                   # 1 or more
 //! title = "Vital signs"
-//! family = "vitals"             # or "ecg", "device"
+//! family = "vitals"             # or "ecg", "device", "pulse"
+//! features = ["qsofa", "mews"]  # absent: none but those that every window of the family has
 //!
 //! [window]
 //! size = "60s"                  # a multiple of slide
@@ -16,7 +17,7 @@
 //! name = "heart_rate"
 //! rate_hz = 1.0                 # expected; for coverage
 //!
-//! [model]                       # not for vitals
+//! [model]                       # for ecg and device
 //! id = "ecg-beats"              # or "ecg-rhythm"; for device "device-faults", also where it is absent
 //!
 //! [[flags]]
@@ -40,6 +41,7 @@ use crate::Family;
 use crate::device::FAULT_MODEL;
 use crate::diagnostics::{Diagnostics, Report, did_you_mean};
 use crate::feature::Vocabulary;
+use crate::group::Group;
 use crate::rule::Rule;
 use crate::window::{
     MAX_ECG_SIZE_US, MAX_LATENESS_US, MAX_SIZE_US, MIN_SLIDE_US, WindowSpec, duration,
@@ -59,8 +61,12 @@ pub const MAX_NAME_BYTES: usize = 64;
 /// The longest `title`, and `text` of a flag, in characters.
 pub const MAX_TEXT_CHARS: usize = 240;
 
-const FAMILIES: [(&str, Family); 3] =
-    [("vitals", Family::Vitals), ("ecg", Family::Ecg), ("device", Family::Device)];
+const FAMILIES: [(&str, Family); 4] = [
+    ("vitals", Family::Vitals),
+    ("ecg", Family::Ecg),
+    ("device", Family::Device),
+    ("pulse", Family::Pulse),
+];
 
 /// What a definition says, checked.
 #[derive(Debug)]
@@ -71,6 +77,8 @@ pub(crate) struct Definition {
     pub(crate) family: Family,
     pub(crate) window: WindowSpec,
     pub(crate) signals: Vec<(SignalId, SampleRate)>,
+    /// Ascending, each once.
+    pub(crate) groups: Vec<Group>,
     pub(crate) model: Option<String>,
     pub(crate) flags: Vec<Flag>,
 }
@@ -105,7 +113,7 @@ pub(crate) fn parse(file_name: &str, text: &str) -> Result<Definition, Diagnosti
 
 fn read(reader: &mut Reader<'_, '_>, root: &DeTable<'_>) -> Option<Definition> {
     const KEYS: &[&str] =
-        &["id", "version", "title", "family", "window", "signals", "model", "flags"];
+        &["id", "version", "title", "family", "features", "window", "signals", "model", "flags"];
     let root = reader.root(root, "the definition", KEYS);
     let id = reader.required(&root, "id").and_then(|field| reader.name(&field));
     let version = reader.required(&root, "version").and_then(|field| reader.version(&field));
@@ -115,13 +123,18 @@ fn read(reader: &mut Reader<'_, '_>, root: &DeTable<'_>) -> Option<Definition> {
     let window = reader.required(&root, "window").and_then(|field| window(reader, &field, family));
     let signals =
         reader.required(&root, "signals").and_then(|field| signals(reader, &field, family));
+    let groups = match root.get("features") {
+        Some(field) => groups(reader, &field, family),
+        None => Some(Vec::new()),
+    };
     let model = match root.get("model") {
         Some(field) => model(reader, &field, family).map(Some),
         None => Some((family == Some(Family::Device)).then(|| FAULT_MODEL.to_owned())),
     };
     let set = signals.iter().flatten().map(|(signal, _)| *signal).collect::<SignalSet>();
     let own_model = model.as_ref().and_then(Option::as_deref);
-    let vocabulary = Vocabulary::new(family, set, signals.is_some(), own_model);
+    let own_groups = groups.as_deref().unwrap_or(&Group::ALL);
+    let vocabulary = Vocabulary::new(family, set, signals.is_some(), own_model, own_groups);
     let flags =
         reader.required(&root, "flags").and_then(|field| flags(reader, &field, &vocabulary));
     Some(Definition {
@@ -131,6 +144,7 @@ fn read(reader: &mut Reader<'_, '_>, root: &DeTable<'_>) -> Option<Definition> {
         family: family?,
         window: window?,
         signals: signals?,
+        groups: groups?,
         model: model?,
         flags: flags?,
     })
@@ -142,7 +156,10 @@ fn window(
     family: Option<Family>,
 ) -> Option<WindowSpec> {
     let table = reader.table(field, &["size", "slide", "lateness"])?;
-    let longest = if family == Some(Family::Ecg) { MAX_ECG_SIZE_US } else { MAX_SIZE_US };
+    let longest = match family {
+        Some(Family::Ecg | Family::Pulse) => MAX_ECG_SIZE_US,
+        _ => MAX_SIZE_US,
+    };
     let size = reader.required(&table, "size");
     let size_us = size.as_ref().and_then(|field| reader.duration(field, MIN_SLIDE_US..=longest));
     let slide_us = match table.get("slide") {
@@ -191,6 +208,15 @@ fn signals(
             _ => sound = false,
         }
     }
+    if sound
+        && family == Some(Family::Pulse)
+        && signals.iter().all(|(own, _)| *own != SignalId::PPG)
+    {
+        let suggestion = Some("add a `[[signals]]` with `name = \"ppg\"`".to_owned());
+        let message = "a pipeline of family `pulse` reads `ppg`, and may read others beside it";
+        reader.wrong(field, message.to_owned(), suggestion);
+        return None;
+    }
     sound.then_some(signals)
 }
 
@@ -203,6 +229,7 @@ fn signal(
     let fits = |signal: SignalId| match family {
         Some(Family::Vitals | Family::Device) => signal.definition().kind == SignalKind::Scalar,
         Some(Family::Ecg) => signal == SignalId::ECG,
+        Some(Family::Pulse) => signal.definition().kind == SignalKind::Waveform,
         None => true,
     };
     let names = || SignalId::all().filter(|signal| fits(*signal)).map(SignalId::name);
@@ -225,13 +252,28 @@ fn signal(
     }
 }
 
+/// The groups of features that are asked for.
+fn groups(
+    reader: &mut Reader<'_, '_>,
+    field: &Field<'_, '_>,
+    family: Option<Family>,
+) -> Option<Vec<Group>> {
+    let fits = |group: &Group| family.is_none_or(|family| group.family() == family);
+    let words: Vec<(&str, Group)> =
+        Group::ALL.into_iter().filter(fits).map(|group| (group.as_str(), group)).collect();
+    let mut groups = reader.words(field, &words)?;
+    groups.sort_unstable();
+    groups.dedup();
+    Some(groups)
+}
+
 fn model(
     reader: &mut Reader<'_, '_>,
     field: &Field<'_, '_>,
     family: Option<Family>,
 ) -> Option<String> {
-    if family == Some(Family::Vitals) {
-        reader.no_table(field, "a pipeline of family `vitals` has no model");
+    if let Some(family @ (Family::Vitals | Family::Pulse)) = family {
+        reader.no_table(field, &format!("a pipeline of family `{family}` has no model"));
         return None;
     }
     let table = reader.table(field, &["id"])?;

@@ -2,6 +2,7 @@
 
 use crate::Family;
 use crate::feature::{RHYTHM_MODEL, features};
+use crate::group::{self, Group};
 use haar_inference::rhythm::{RhythmClass, RhythmScore};
 use haar_inference::{BeatClass, BeatInput, BeatScore, beat_inputs};
 use haar_schema::{Beat, Feature, Features, Missing, SampleRate, SignalSet};
@@ -46,11 +47,16 @@ impl EcgDescription {
 }
 
 /// Describes a window: its peaks, its rhythm, and what the model is to be given.
-pub(crate) fn describe(mv: &[f32], rate: SampleRate, model: Option<&str>) -> EcgDescription {
+pub(crate) fn describe(
+    mv: &[f32],
+    rate: SampleRate,
+    model: Option<&str>,
+    groups: &[Group],
+) -> EcgDescription {
     let since_first = mv.iter().position(|mv| mv.is_finite()).map_or(&[][..], |at| &mv[at..]);
     let (coverage, continuity) = (coverage(mv), coverage(since_first));
     let reason = if coverage == 0.0 { Missing::NoData } else { Missing::TooFew };
-    let mut features: Features = features(Family::Ecg, SignalSet::EMPTY, model)
+    let mut features: Features = features(Family::Ecg, SignalSet::EMPTY, model, &[])
         .into_iter()
         .map(|feature| (feature.name, Feature::missing(reason)))
         .collect();
@@ -80,10 +86,12 @@ pub(crate) fn describe(mv: &[f32], rate: SampleRate, model: Option<&str>) -> Ecg
         };
         set(name, feature);
     }
+    let usable = quality.is_some_and(|index| index >= MIN_QUALITY);
+    group::describe_ecg(&mut features, groups, (mv, rate), &peaks, usable);
     // Only where beats are scored: cutting them out is most of the work.
     let inputs = match model {
-        Some(RHYTHM_MODEL) => vec![None; peaks.len()],
-        _ => beat_inputs(mv, rate, &peaks),
+        None | Some(RHYTHM_MODEL) => vec![None; peaks.len()],
+        Some(_) => beat_inputs(mv, rate, &peaks),
     };
     EcgDescription {
         features,
@@ -165,7 +173,11 @@ pub(crate) fn conclude_rhythm(description: &mut EcgDescription, score: &RhythmSc
 
 /// Intervals between peaks. One over missing samples, where a beat may have gone unseen, is no interval:
 /// NaN, which [`RrSeries`] takes for implausible.
-fn intervals_ms(mv: &[f32], rate: SampleRate, peaks: &[usize]) -> impl Iterator<Item = f64> {
+pub(crate) fn intervals_ms(
+    mv: &[f32],
+    rate: SampleRate,
+    peaks: &[usize],
+) -> impl Iterator<Item = f64> {
     peaks.windows(2).map(move |pair| {
         let whole =
             mv.get(pair[0]..pair[1]).is_some_and(|between| between.iter().all(|mv| mv.is_finite()));
@@ -220,7 +232,7 @@ mod tests {
     #[test]
     fn nothing_received_is_no_data() {
         for mv in [vec![], vec![f32::NAN; 7_500]] {
-            let description = describe(&mv, RATE, None);
+            let description = describe(&mv, RATE, Some("ecg-beats"), &[]);
             assert!(description.peaks.is_empty() && description.inputs.is_empty());
             for (name, feature) in &description.features {
                 let expected = match name.as_str() {
@@ -234,7 +246,7 @@ mod tests {
 
     #[test]
     fn a_steady_rhythm_is_described() {
-        let description = describe(&ecg(30, &steady(30, 0.8)), RATE, None);
+        let description = describe(&ecg(30, &steady(30, 0.8)), RATE, Some("ecg-beats"), &[]);
         assert!((value(&description, "ecg.heart_rate") - 75.0).abs() < 0.5);
         assert!(value(&description, "ecg.sdnn_ms") < 5.0);
         assert_eq!(value(&description, "ecg.ectopic_fraction"), 0.0);
@@ -249,7 +261,7 @@ mod tests {
         let mut mv = ecg(30, &steady(30, 0.8));
         // One beat and its surroundings are gone; the two intervals around it become one of 1.6 s.
         mv[2_800..3_050].fill(f32::NAN);
-        let description = describe(&mv, RATE, None);
+        let description = describe(&mv, RATE, Some("ecg-beats"), &[]);
         assert!((value(&description, "ecg.heart_rate") - 75.0).abs() < 0.5);
         assert!(value(&description, "ecg.coverage") < 0.97);
     }
@@ -258,16 +270,16 @@ mod tests {
     fn before_the_first_sample_is_no_gap() {
         let mut mv = ecg(30, &steady(30, 0.8));
         mv[..5_000].fill(f32::NAN);
-        let description = describe(&mv, RATE, None);
+        let description = describe(&mv, RATE, Some("ecg-beats"), &[]);
         assert!(value(&description, "ecg.coverage") < 0.34);
         assert_eq!(value(&description, "ecg.continuity"), 1.0);
         mv.reverse();
-        assert!(value(&describe(&mv, RATE, None), "ecg.continuity") < 0.34);
+        assert!(value(&describe(&mv, RATE, Some("ecg-beats"), &[]), "ecg.continuity") < 0.34);
     }
 
     #[test]
     fn scores_become_shares() {
-        let mut description = describe(&ecg(30, &steady(30, 0.8)), RATE, None);
+        let mut description = describe(&ecg(30, &steady(30, 0.8)), RATE, Some("ecg-beats"), &[]);
         let beats = description.inputs.len();
         let score = |class| Some(BeatScore { class, probabilities: [0.2; 5] });
         conclude(&mut description, &[score(BeatClass::V)]);

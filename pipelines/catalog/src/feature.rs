@@ -5,6 +5,7 @@
 use crate::Family;
 use crate::device::faults;
 use crate::diagnostics::did_you_mean;
+use crate::group::Group;
 use haar_inference::faults::FaultKind;
 use haar_schema::{SignalId, SignalKind, SignalSet};
 
@@ -86,19 +87,86 @@ const RHYTHM: [(&str, &str, &str); 4] = [
     ("rhythm.noisy", "1", "probability that the rhythm cannot be told"),
 ];
 
+const PULSE: [(&str, &str, &str); 9] = [
+    ("pulse.rate", "/min", "mean pulse rate over even intervals"),
+    ("pulse.sdnn_ms", "ms", "standard deviation (n − 1) of the intervals between pulses"),
+    ("pulse.rmssd_ms", "ms", "root mean square of the differences of adjacent intervals"),
+    (
+        "pulse.perfusion_index",
+        "%",
+        "median pulse height by level; missing where the device has taken the level off",
+    ),
+    ("pulse.pulses", "1", "pulses found"),
+    ("pulse.correlation", "1", "how alike the pulses are: mean correlation with their mean"),
+    (
+        "pulse.acceptable",
+        "1",
+        "1 if rate, gaps, intervals and likeness are those of a pulse (Orphanidou 2015), else 0",
+    ),
+    ("pulse.coverage", "1", "samples received of those in the window"),
+    (
+        "pulse.continuity",
+        "1",
+        "samples received of those from the first one to the window's end; 0 without one",
+    ),
+];
+
+const ARRIVAL: [(&str, &str, &str); 3] = [
+    ("pulse.arrival_ms", "ms", "median time from the R peak to the foot of its pulse"),
+    ("pulse.arrival_spread_ms", "ms", "median absolute deviation of that"),
+    ("pulse.deficit", "1", "share of R peaks that no pulse follows"),
+];
+
+const BREATHING: [(&str, &str, &str); 2] = [
+    (
+        "breathing.rate",
+        "/min",
+        "breaths, fused from plethysmogram, ECG and impedance, as far as they are there",
+    ),
+    ("breathing.quality", "1", "how far to believe it, 0 to 1"),
+];
+
+/// All families.
+const FAMILIES: [Family; 4] = [Family::Vitals, Family::Ecg, Family::Device, Family::Pulse];
+
+/// A model that classifies beats, as do all but [`RHYTHM_MODEL`].
+const BEATS_MODEL: &str = "ecg-beats";
+
 /// The model that judges the rhythm of a window; every other one classifies beats.
 pub(crate) const RHYTHM_MODEL: &str = "ecg-rhythm";
 
 /// Features of a window of that family over these signals, in a fixed order.
 ///
 /// `vitals`: seven statistics of each scalar signal, and NEWS2 if one of its signals is there. `ecg`:
-/// rhythm and quality, and from the model `rhythm.*` if it is `ecg-rhythm`, else `beats.*`. `device`: the probability of each fault of
-/// each scalar signal.
-pub fn features(family: Family, signals: SignalSet, model: Option<&str>) -> Vec<FeatureDoc> {
+/// rhythm and quality, and from the model, if there is one, `rhythm.*` if it is `ecg-rhythm`, else `beats.*`. `device`: the probability of each fault of
+/// each scalar signal. `pulse`: the pulses and the breathing in them, and if there is an ECG how long they travel. The groups come last.
+pub fn features(
+    family: Family,
+    signals: SignalSet,
+    model: Option<&str>,
+    groups: &[Group],
+) -> Vec<FeatureDoc> {
+    let mut table = always(family, signals, model);
+    table.extend(groups.iter().flat_map(|group| group.table()).map(row));
+    table
+}
+
+fn always(family: Family, signals: SignalSet, model: Option<&str>) -> Vec<FeatureDoc> {
     match family {
         Family::Vitals => vitals(signals),
-        Family::Ecg if model == Some(RHYTHM_MODEL) => ECG.iter().chain(&RHYTHM).map(row).collect(),
-        Family::Ecg => ECG.iter().chain(&BEATS).map(row).collect(),
+        Family::Pulse => {
+            let beside = signals.contains(SignalId::ECG);
+            let rows = PULSE.iter().chain(ARRIVAL.iter().filter(|_| beside)).chain(&BREATHING);
+            rows.map(row).collect()
+        }
+        Family::Ecg => {
+            let said: &[_] = match model {
+                Some(RHYTHM_MODEL) => &RHYTHM,
+                Some(_) => &BEATS,
+                None => &[],
+            };
+            ECG.iter().chain(said).map(row).collect()
+        }
         Family::Device => {
             faults(signals).map(|(signal, kind, name)| fault(signal, kind, name)).collect()
         }
@@ -172,13 +240,15 @@ impl Vocabulary {
         signals: SignalSet,
         signals_are_known: bool,
         model: Option<&str>,
+        groups: &[Group],
     ) -> Self {
         let signals = if signals_are_known { signals } else { SignalId::all().collect() };
         let known = match family {
-            Some(family) => features(family, signals, model),
-            None => [Family::Vitals, Family::Ecg, Family::Device]
+            Some(family) => features(family, signals, model, groups),
+            None => FAMILIES
                 .iter()
-                .flat_map(|family| features(*family, signals, model))
+                .flat_map(|family| always(*family, signals, model.or(Some(BEATS_MODEL))))
+                .chain(Group::ALL.iter().flat_map(|group| group.table()).map(row))
                 .collect(),
         };
         Self { family, known }
@@ -203,8 +273,30 @@ impl Vocabulary {
             .filter(|id| {
                 let one: SignalSet = [*id].into_iter().collect();
                 let own = self.family.unwrap_or(Family::Vitals);
-                features(own, one, None).iter().any(|doc| doc.name == name)
+                always(own, one, None).iter().any(|doc| doc.name == name)
             });
+        let said = [(BEATS_MODEL, &BEATS[..]), (RHYTHM_MODEL, &RHYTHM[..])];
+        let model = said.iter().find(|(_, own)| own.iter().any(|(own, ..)| *own == name));
+        if let (Some(Family::Ecg), Some((model, _))) = (self.family, model) {
+            return Err((
+                format!(
+                    "`{name}` comes from the model `{model}`, which this pipeline does not have"
+                ),
+                Some(format!("write `[model]` with `id = \"{model}\"`")),
+            ));
+        }
+        // In a definition that does not say its family every group is known.
+        let group = Group::ALL.iter().find(|group| {
+            Some(group.family()) == self.family
+                && group.table().iter().any(|(own, ..)| *own == name)
+        });
+        if let Some(group) = group {
+            let group = group.as_str();
+            return Err((
+                format!("`{name}` is a feature that windows have only where it is asked for"),
+                Some(format!("add `features = [\"{group}\"]` before the first table")),
+            ));
+        }
         match undeclared {
             Some(_) => Err((
                 format!("`{name}` needs the signal `{signal}`, which this pipeline does not have"),
@@ -224,7 +316,11 @@ impl Vocabulary {
 /// The family that has the feature over some signals.
 fn other_family(name: &str) -> Option<Family> {
     let has = |family: Family| {
-        features(family, SignalId::all().collect(), None).iter().any(|feature| feature.name == name)
+        let of_group = Group::ALL.iter().filter(|group| group.family() == family);
+        always(family, SignalId::all().collect(), Some(BEATS_MODEL))
+            .iter()
+            .any(|feature| feature.name == name)
+            || of_group.flat_map(|group| group.table()).any(|(own, ..)| *own == name)
     };
-    [Family::Vitals, Family::Ecg, Family::Device].into_iter().find(|family| has(*family))
+    FAMILIES.into_iter().find(|family| has(*family))
 }

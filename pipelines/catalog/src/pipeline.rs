@@ -5,8 +5,10 @@ use crate::device;
 use crate::diagnostics::Diagnostics;
 use crate::ecg::{self, EcgDescription};
 use crate::feature::{FeatureDoc, features, is_from_model};
+use crate::group::Group;
 use crate::limits::Limits;
 use crate::parameters::Parameters;
+use crate::pulse::{self, Curve};
 use crate::rule::Outcome;
 use crate::vitals;
 use crate::window::WindowSpec;
@@ -28,6 +30,8 @@ pub enum Family {
     Ecg,
     /// Scalar signals, each described by what a model says is wrong with its device.
     Device,
+    /// A plethysmogram, described by its pulses; with an ECG beside it by the time that they travel, too.
+    Pulse,
 }
 
 impl Family {
@@ -37,6 +41,7 @@ impl Family {
             Self::Vitals => "vitals",
             Self::Ecg => "ecg",
             Self::Device => "device",
+            Self::Pulse => "pulse",
         }
     }
 }
@@ -169,13 +174,18 @@ impl Pipeline {
 
     /// Every feature that its windows have, as value or as missing.
     pub fn features(&self) -> Vec<FeatureDoc> {
-        features(self.family(), self.signals(), self.model())
+        features(self.family(), self.signals(), self.model(), self.groups())
+    }
+
+    /// The groups of features that its windows have beside those of the family.
+    pub fn groups(&self) -> &[Group] {
+        &self.0.definition.groups
     }
 
     /// Describes a window of [`Family::Vitals`] by the moments of its signals. A signal of the
     /// pipeline that is not in `series` has no data; one that is no signal of it is passed over.
     pub fn describe_vitals(&self, series: &[(SignalId, Moments)]) -> Features {
-        vitals::describe(self.rates(), self.window(), series)
+        vitals::describe(self.rates(), self.window(), series, self.groups())
     }
 
     /// Describes a window of [`Family::Device`] by what was found in the newest readings of its signals; `None`: too few to say
@@ -187,7 +197,13 @@ impl Pipeline {
     /// Describes a window of [`Family::Ecg`]. `mv` is the window's waveform from its first sample to
     /// its last, in millivolts, with NaN where nothing was received.
     pub fn describe_ecg(&self, mv: &[f32], rate: SampleRate) -> EcgDescription {
-        ecg::describe(mv, rate, self.model())
+        ecg::describe(mv, rate, self.model(), self.groups())
+    }
+
+    /// Describes a window of [`Family::Pulse`] by its curves, which begin at the same instant and last equally long. A signal of the pipeline
+    /// that is not among them has no data.
+    pub fn describe_pulse(&self, curves: &[Curve<'_>]) -> Features {
+        pulse::describe(self.signals(), curves)
     }
 
     /// Adds what the model said about the beats: `scores[i]` is that of `description.inputs[i]`.
@@ -253,9 +269,12 @@ const DEFINITIONS: [(&str, &str); 2] = [
 ];
 
 /// Definitions that come with Haar and run only where they are named: file name and text.
-pub const OPTIONAL: [(&str, &str); 2] = [
+pub const OPTIONAL: [(&str, &str); 5] = [
     ("ecg-fibrillation.toml", include_str!("../definitions/ecg-fibrillation.toml")),
     ("device-faults.toml", include_str!("../definitions/device-faults.toml")),
+    ("ecg-intervals.toml", include_str!("../definitions/ecg-intervals.toml")),
+    ("pulse.toml", include_str!("../definitions/pulse.toml")),
+    ("ward-scores.toml", include_str!("../definitions/ward-scores.toml")),
 ];
 
 /// The definitions that run where none is named: `ward-vitals` and `ecg-rhythm`.

@@ -2,6 +2,7 @@
 
 use crate::WindowSpec;
 use crate::feature::NEWS2_SIGNALS;
+use crate::group::{self, Group};
 use haar_schema::{Feature, Features, Missing, SampleRate, SignalId};
 use haar_signals::moments::Moments;
 use haar_signals::news2::{Inputs, News2, SpO2Scale, news2};
@@ -11,6 +12,7 @@ pub(crate) fn describe(
     rates: impl Iterator<Item = (SignalId, SampleRate)>,
     window: WindowSpec,
     series: &[(SignalId, Moments)],
+    groups: &[Group],
 ) -> Features {
     let mut features = Features::new();
     let mut scored = false;
@@ -22,6 +24,7 @@ pub(crate) fn describe(
     if scored {
         early_warning(&mut features, SpO2Scale::One);
     }
+    group::describe_vitals(&mut features, groups);
     features
 }
 

@@ -213,11 +213,36 @@ impl<'r, 't> Reader<'r, 't> {
         if found.is_none() {
             let all: Vec<String> = words.iter().map(|(word, _)| format!("`{word}`")).collect();
             let suggestion = did_you_mean(&given, words.iter().map(|(word, _)| *word));
-            let message = format!("`{given}` is no {}", field.key);
-            let suggestion = suggestion.unwrap_or_else(|| format!("write {}", all.join(" or ")));
+            let message = match field.key {
+                "features" => format!("`{given}` is no group of features of this family"),
+                key => format!("`{given}` is no {key}"),
+            };
+            let suggestion = suggestion.unwrap_or_else(|| match all.is_empty() {
+                true => "leave it out: this family has none".to_owned(),
+                false => format!("write {}", all.join(" or ")),
+            });
             self.wrong(field, message, Some(suggestion));
         }
         found.map(|(_, meaning)| *meaning)
+    }
+
+    /// The field as a list of some of these words.
+    pub(super) fn words<T: Copy>(
+        &mut self,
+        field: &Field<'_, '_>,
+        words: &[(&str, T)],
+    ) -> Option<Vec<T>> {
+        let DeValue::Array(items) = field.value else {
+            return self.wrong_type(field, "a list of words", None);
+        };
+        let mut found = Vec::new();
+        for item in items.iter() {
+            let (key, key_span) = (field.key, field.key_span.clone());
+            let one = Field { key, key_span, value: item.get_ref(), span: item.span() };
+            found.push(self.one_of(&one, words));
+        }
+        // Every mistake is noted before the list is given up.
+        found.into_iter().collect()
     }
 
     /// The field as a duration within these limits, in microseconds.

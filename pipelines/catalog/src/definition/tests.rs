@@ -549,6 +549,91 @@ fn limits_hold() {
     assert!(parse("test.toml", &flags(MAX_FLAGS)).is_err());
 }
 
+#[test]
+fn groups_of_features_are_asked_for_by_name() {
+    let with = |line: &str, rule: &str| {
+        sound_but("version = 1", &format!("version = 1\n{line}"))
+            .replace("heart_rate.mean > 130", rule)
+    };
+    let asked =
+        parse("test.toml", &with("features = [\"mews\", \"qsofa\", \"mews\"]", "mews.lower > 4"));
+    assert_eq!(asked.unwrap().groups, [Group::Qsofa, Group::Mews]);
+    check(
+        &with("", "mews.lower > 4"),
+        expect![[r#"
+        error: `mews.lower` is a feature that windows have only where it is asked for
+          --> test.toml:19:9
+           |
+        19 | when = "mews.lower > 4"
+           |         ^^^^^^^^^^
+           |
+           = help: add `features = ["mews"]` before the first table
+    "#]],
+    );
+    check(
+        &with("features = [\"hrv\", \"mew\"]", "heart_rate.mean > 130"),
+        expect![[r#"
+        error: `hrv` is no group of features of this family
+         --> test.toml:3:13
+          |
+        3 | features = ["hrv", "mew"]
+          |             ^^^^^
+          |
+          = help: write `qsofa` or `mews` or `shock_index`
+        error: `mew` is no group of features of this family
+         --> test.toml:3:20
+          |
+        3 | features = ["hrv", "mew"]
+          |                    ^^^^^
+          |
+          = help: did you mean `mews`?
+    "#]],
+    );
+    check(
+        &with("features = \"mews\"", "heart_rate.mean > 130"),
+        expect![[r#"
+        error: `features` is a list of words, not a string
+         --> test.toml:3:12
+          |
+        3 | features = "mews"
+          |            ^^^^^^
+    "#]],
+    );
+}
+
+#[test]
+fn a_pulse_is_told_from_a_plethysmogram() {
+    let pulse = SOUND
+        .replace("\"vitals\"", "\"pulse\"")
+        .replace("name = \"heart_rate\"", "name = \"ecg\"")
+        .replace("heart_rate.mean > 130", "pulse.rate > 130");
+    check(
+        &pulse,
+        expect![[r#"
+        error: a pipeline of family `pulse` reads `ppg`, and may read others beside it
+          --> test.toml:10:1
+           |
+        10 | [[signals]]
+           | ^^^^^^^^^^^
+           |
+           = help: add a `[[signals]]` with `name = "ppg"`
+    "#]],
+    );
+    let model = format!("{pulse}\n[model]\nid = \"ecg-beats\"\n").replace("\"ecg\"", "\"ppg\"");
+    check(
+        &model,
+        expect![[r#"
+        error: a pipeline of family `pulse` has no model
+          --> test.toml:20:2
+           |
+        20 | [model]
+           |  ^^^^^
+           |
+           = help: remove `[model]`
+    "#]],
+    );
+}
+
 /// A sound definition with pieces cut out and put in at random places.
 fn damaged() -> impl Strategy<Value = String> {
     let cut = (0..SOUND.len(), 0usize..20, "[a-z\"'\\[\\]=.\n\\\\é0-9 ]{0,6}");

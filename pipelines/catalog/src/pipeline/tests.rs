@@ -1,6 +1,7 @@
 use super::*;
 use haar_recordings::wfdb::{Annotation, Record, find_records, read_annotations};
 use haar_schema::{Feature, Missing};
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 fn pipeline(id: &str) -> Pipeline {
@@ -202,6 +203,7 @@ fn a_window_has_the_features_that_are_documented() {
             Family::Vitals => pipeline.describe_vitals(&healthy()),
             Family::Ecg => pipeline.describe_ecg(&[], SampleRate::from_hz(250).unwrap()).features,
             Family::Device => pipeline.describe_devices(&[]),
+            Family::Pulse => pipeline.describe_pulse(&[]),
         };
         let mut documented: Vec<String> =
             pipeline.features().into_iter().map(|feature| feature.name).collect();
@@ -292,7 +294,7 @@ fn the_readme_documents_every_feature() {
     };
     // Every signal has the same statistics; one stands for all.
     let one: SignalSet = [SignalId::SPO2].into_iter().collect();
-    for FeatureDoc { name, unit, meaning } in features(Family::Vitals, one, None) {
+    for FeatureDoc { name, unit, meaning } in features(Family::Vitals, one, None, &[]) {
         match name.strip_prefix("spo2.") {
             Some(statistic) => row(
                 &format!("<signal>.{statistic}"),
@@ -302,17 +304,39 @@ fn the_readme_documents_every_feature() {
             None => row(&name, &unit, &meaning),
         }
     }
-    for FeatureDoc { name, unit, meaning } in features(Family::Ecg, SignalSet::EMPTY, None) {
+    for FeatureDoc { name, unit, meaning } in
+        features(Family::Ecg, SignalSet::EMPTY, Some("ecg-beats"), &[])
+    {
         row(&name, &unit, &meaning);
     }
     let readme = include_str!("../../README.md");
     assert!(readme.contains(&table), "README.md lacks this table:\n{table}");
     let mut table = String::from("| feature | meaning |\n|---|---|\n");
-    for FeatureDoc { name, meaning, .. } in features(Family::Device, one, None) {
+    for FeatureDoc { name, meaning, .. } in features(Family::Device, one, None, &[]) {
         let (name, meaning) = (name.replace("spo2.", "<signal>."), meaning.replace("SpO₂: ", ""));
         table.push_str(&format!("| `{name}` | {meaning} |\n"));
     }
     assert!(readme.contains(&table), "README.md lacks this table:\n{table}");
+    // The groups stand in one table, the pulse in another.
+    let groups = Group::ALL
+        .iter()
+        .flat_map(|group| features(group.family(), SignalSet::EMPTY, None, &[*group]));
+    let plain = |docs: Vec<FeatureDoc>| {
+        let mut table = String::from("| feature | unit | meaning |\n|---|---|---|\n");
+        for FeatureDoc { name, unit, meaning } in docs {
+            table.push_str(&format!("| `{name}` | {unit} | {meaning} |\n"));
+        }
+        table
+    };
+    let of_group = |doc: &FeatureDoc| {
+        Group::ALL.iter().any(|group| doc.name.starts_with(&format!("{}.", group.as_str())))
+    };
+    let pulse = [SignalId::PPG, SignalId::ECG].into_iter().collect();
+    for table in
+        [plain(groups.filter(of_group).collect()), plain(features(Family::Pulse, pulse, None, &[]))]
+    {
+        assert!(readme.contains(&table), "README.md lacks this table:\n{table}");
+    }
 }
 
 #[test]
@@ -320,12 +344,8 @@ fn the_readme_lists_the_signals() {
     let readme = include_str!("../../README.md");
     for signal in SignalId::all() {
         let definition = signal.definition();
-        // The other waveforms have no family yet.
-        if signal == SignalId::ECG || definition.kind == haar_schema::SignalKind::Scalar {
-            let row =
-                format!("| `{}` | {} | {} |", definition.name, definition.unit, definition.title);
-            assert!(readme.contains(&row), "README.md lacks: {row}");
-        }
+        let row = format!("| `{}` | {} | {} |", definition.name, definition.unit, definition.title);
+        assert!(readme.contains(&row), "README.md lacks: {row}");
     }
 }
 
@@ -453,4 +473,33 @@ fn recorded_fibrillation_is_seen_by_the_model() {
     assert!(fibrillation[0] + fibrillation[1] >= 10 && sinus[0] + sinus[1] >= 80);
     assert!(share(fibrillation) >= 0.6, "flagged in fibrillation: {fibrillation:?}");
     assert!(share(sinus) <= 0.05, "flagged in sinus rhythm: {sinus:?}");
+}
+
+/// How often ST and QT are flagged where nobody has looked for them: every five minutes of the MIT-BIH Arrhythmia Database.
+#[test]
+fn recorded_intervals_are_told_and_seldom_flagged() {
+    let data = std::env::var("HAAR_DATA").expect("set HAAR_DATA to the folder that holds mitdb/");
+    let own = crate::OPTIONAL.into_iter().find(|(name, _)| *name == "ecg-intervals.toml");
+    let (name, text) = own.unwrap();
+    let pipeline = Pipeline::parse(name, text).unwrap();
+    let rate = SampleRate::from_hz(360).unwrap();
+    let (mut windows, mut told, mut raised) = (0, BTreeMap::new(), BTreeMap::new());
+    for path in find_records(format!("{data}/mitdb")).unwrap() {
+        let record = Record::open(&path).unwrap();
+        for mv in record.signals[0].chunks_exact(300 * 360).step_by(2) {
+            windows += 1;
+            let features = pipeline.describe_ecg(mv, rate).features;
+            for name in ["st.level_mv", "qt.qtc_fridericia_ms", "hrv.sd1_ms", "hrv.lf_hf"] {
+                *told.entry(name).or_insert(0) += u32::from(features[name].get().is_some());
+            }
+            for flag in flags(&pipeline.decide(&features, None)) {
+                *raised.entry(flag.to_owned()).or_insert(0) += 1;
+            }
+        }
+    }
+    println!("{windows} windows, told {told:?}, raised {raised:?}");
+    assert!(told["st.level_mv"] == windows && told["hrv.sd1_ms"] * 10 >= windows * 8);
+    assert!(told["qt.qtc_fridericia_ms"] * 10 >= windows * 7);
+    // Patients with pacemakers and bundle branch blocks among them.
+    assert!(raised["qtc-prolonged"] * 10 <= windows);
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 
 fn vocabulary() -> Vocabulary {
     let all: SignalSet = haar_schema::SignalId::all().collect();
-    Vocabulary::new(Some(Family::Vitals), all, true, None)
+    Vocabulary::new(Some(Family::Vitals), all, true, None, &[])
 }
 
 fn rule(text: &str) -> Rule {
