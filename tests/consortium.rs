@@ -83,6 +83,19 @@ impl<'a> Consortium<'a> {
         String::from_utf8(made.stdout).unwrap()
     }
 
+    /// The same, asked of a member's server, which fails; what it said.
+    pub(crate) fn refused(&self, n: usize, args: &str) -> String {
+        let args = format!("{args} --ledger {} --ca-file ca.pem", self.url(n));
+        let made = Command::new(programs::own("haar"))
+            .arg("ledger")
+            .args(args.split_ascii_whitespace())
+            .current_dir(self.site.path(""))
+            .output()
+            .unwrap();
+        assert!(!made.status.success(), "haar ledger {args}");
+        String::from_utf8(made.stderr).unwrap()
+    }
+
     /// The same, asked of a member's server.
     pub(crate) fn ask(&self, n: usize, args: &str) -> String {
         self.haar(&format!("{args} --ledger {} --ca-file ca.pem", self.url(n)))

@@ -14,6 +14,7 @@ mod bad_input;
 mod checks;
 mod cluster;
 mod consortium;
+mod custody;
 mod devices;
 mod e2e;
 mod edge_keys;

@@ -158,6 +158,9 @@ pub struct ConsortiumConfig {
     /// How far a reading's consequences must have come before its edge may forget it; default `committed`.
     #[serde(default)]
     pub edges_keep_until: KeepUntil,
+    /// File of the items that are watched over: TOML, `[[item]]` with `id`, `subject`, `flags`; default none.
+    #[serde(default)]
+    pub items_file: Option<PathBuf>,
     /// Members' servers that are asked for evidence of attempts; default those of `urls`.
     #[serde(default)]
     pub evidence_from: Vec<String>,
@@ -321,9 +324,13 @@ impl Config {
             .chain(&mut self.models.registry)
             .chain(&mut self.alarms.policy)
             .chain(self.consortium.iter_mut().flat_map(|consortium| {
-                [Some(&mut consortium.policy_file), consortium.ca_file.as_mut()]
-                    .into_iter()
-                    .flatten()
+                [
+                    Some(&mut consortium.policy_file),
+                    consortium.ca_file.as_mut(),
+                    consortium.items_file.as_mut(),
+                ]
+                .into_iter()
+                .flatten()
             }))
             .chain(self.access.iter_mut().flat_map(|access| {
                 [&mut access.cert_file, &mut access.key_file]

@@ -202,10 +202,12 @@ pub async fn start(
     ));
     let dir = &config.data_dir;
     let (envoy, view) = match &config.consortium {
-        Some(own) => (
-            Some(Envoy::new(own, Arc::clone(&store), Arc::clone(&gate), roll.clone(), &metrics)?),
-            Some(Follower::open(own, dir, &store, roll, &metrics)?),
-        ),
+        Some(own) => {
+            let view = Follower::open(own, dir, &store, roll.clone(), &metrics)?;
+            let (store, gate) = (Arc::clone(&store), Arc::clone(&gate));
+            let envoy = Envoy::new(own, store, gate, (roll, view.view()), &metrics)?;
+            (Some(envoy), Some(view))
+        }
         None => (None, None),
     };
     let access = match (&config.access, &view) {

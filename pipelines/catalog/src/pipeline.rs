@@ -269,9 +269,10 @@ const DEFINITIONS: [(&str, &str); 2] = [
 ];
 
 /// Definitions that come with Haar and run only where they are named: file name and text.
-pub const OPTIONAL: [(&str, &str); 5] = [
+pub const OPTIONAL: [(&str, &str); 6] = [
     ("ecg-fibrillation.toml", include_str!("../definitions/ecg-fibrillation.toml")),
     ("device-faults.toml", include_str!("../definitions/device-faults.toml")),
+    ("cold-chain.toml", include_str!("../definitions/cold-chain.toml")),
     ("ecg-intervals.toml", include_str!("../definitions/ecg-intervals.toml")),
     ("pulse.toml", include_str!("../definitions/pulse.toml")),
     ("ward-scores.toml", include_str!("../definitions/ward-scores.toml")),

@@ -97,6 +97,7 @@ signals! {
     7 ECG "ecg" "ECG lead II" Mdc "131330" "MDC_ECG_ELEC_POTL_II" "mV" Waveform -50.0 ..= 50.0;
     8 PPG "ppg" "Plethysmogram" Mdc "150452" "MDC_PULS_OXIM_PLETH" "1" Waveform -1000000.0 ..= 1000000.0;
     9 RESPIRATION "respiration" "Respiration" Mdc "151552" "MDC_RESP" "1" Waveform -1000000.0 ..= 1000000.0;
+    10 AMBIENT_TEMPERATURE "ambient_temperature" "Ambient temperature" Loinc "60832-3" "Room temperature" "Cel" Scalar -200.0 ..= 100.0;
 }
 
 impl SignalId {

@@ -1,6 +1,7 @@
 //! `haar ledger`: the consortium log, for people of its members.
 
 mod access;
+mod custody;
 mod genesis;
 mod govern;
 mod server;
@@ -42,6 +43,8 @@ enum Command {
     Evidence(show::Evidence),
     /// Register or revoke the key of a site, an edge, a device or a person.
     Key(govern::Key),
+    /// Numbered items on their way from member to member.
+    Custody(custody::Custody),
     /// Ask the members to agree to a change.
     Propose(govern::Propose),
     /// Vote on a proposal.
@@ -72,6 +75,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         Command::Prove(args) => show::prove(&args),
         Command::Evidence(args) => show::evidence(&args),
         Command::Key(args) => govern::key(&args),
+        Command::Custody(args) => custody::custody(&args),
         Command::Propose(args) => govern::propose(&args),
         Command::Vote(args) => govern::vote(&args),
         Command::Grant(args) => access::grant(&args),

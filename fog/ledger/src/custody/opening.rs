@@ -94,7 +94,20 @@ impl Opening {
         giver: &MemberName,
         state: &'a State,
     ) -> Result<&'a Chain, Flag> {
-        let chain = state.item(&self.item()).ok_or(Flag::Unknown)?;
+        self.check_chain(what, giver, state.item(&self.item()))
+    }
+
+    /// As [`Opening::check`], with the chain that a server says the item has, if it has one.
+    ///
+    /// # Errors
+    /// If it is not what it is said to be.
+    pub fn check_chain<'a>(
+        &self,
+        what: ItemKind,
+        giver: &MemberName,
+        chain: Option<&'a Chain>,
+    ) -> Result<&'a Chain, Flag> {
+        let chain = chain.ok_or(Flag::Unknown)?;
         match (chain.issuer(), chain.holder()) {
             (Some(issuer), _) if *issuer != self.issuer => Err(Flag::Issuer(issuer.clone())),
             _ if chain.what != what => Err(Flag::Kind(chain.what)),

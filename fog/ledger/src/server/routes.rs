@@ -7,7 +7,7 @@
 //! | `GET /v1/proof?index=N` or `?entry=SHA-256` | operator, mirror | C2SP tlog-proof against the published checkpoint |
 //! | `GET /v1/entry?index=N` | operator, mirror | the entry's bytes |
 //! | `GET /v1/policy?kind=K` | operator, mirror, monitor | C2SP tlog-policy, as the log's own entries give it |
-//! | `GET /v1/members`, `/v1/state`, `/v1/site?name=N`, `/v1/keys?name=N` | operator, mirror, monitor | what the log's entries say, as JSON |
+//! | `GET /v1/members`, `/v1/state`, `/v1/site?name=N`, `/v1/keys?name=N`, `/v1/item?id=HEX` | operator, mirror, monitor | what the log's entries say, as JSON |
 //! | `POST /add-checkpoint`, `GET /<origin hash>/checkpoint` | witness | C2SP tlog-witness |
 //! | `GET /v1/evidence?after=N`, `POST /v1/evidence` | all | what somebody attempted, with its proof |
 //!
@@ -23,7 +23,7 @@ use crate::client::{EvidencePage, Level, Placed, SiteAt};
 use crate::consortium::{CopyError, Published, Tiles, TilesError};
 use crate::entry::{Entry, EntryKind, MAX_ENTRY_BYTES};
 use crate::evidence::{Evidence, EvidenceKind};
-use crate::governance::{CommitmentBody, Refused, SiteHead};
+use crate::governance::{CommitmentBody, Hex, Refused, SiteHead};
 use crate::leaf::LeafKind;
 use crate::plain_proof::PlainProof;
 use crate::policy::Policy;
@@ -116,6 +116,7 @@ pub(crate) fn state(state: SharedState) -> Router {
         .route("/v1/state", get(summary))
         .route("/v1/site", get(site))
         .route("/v1/keys", get(keys))
+        .route("/v1/item", get(item))
         .with_state(state)
 }
 
@@ -303,6 +304,23 @@ async fn keys(State(state): State<SharedState>, Query(named): Query<Named>) -> R
     let Some(state) = state.as_ref() else { return unknown_yet() };
     let keys = state.keys_named(&named.name);
     Json(json!({ "keys": keys, "device": state.device(&named.name) })).into_response()
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ItemNamed {
+    /// An item's name in the log.
+    id: Hex<32>,
+}
+
+/// An item's chain of custody.
+async fn item(State(state): State<SharedState>, Query(named): Query<ItemNamed>) -> Response {
+    let state = read(&state);
+    let Some(state) = state.as_ref() else { return unknown_yet() };
+    match state.item(&named.id) {
+        Some(chain) => Json(chain).into_response(),
+        None => (StatusCode::NOT_FOUND, "no such item\n").into_response(),
+    }
 }
 
 fn unknown_yet() -> Response {

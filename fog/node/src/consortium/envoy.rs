@@ -5,7 +5,8 @@
 //!   histories, and all sites' logs have one order;
 //!   It says with it how the devices did whose keys the members know ([`crate::history`]);
 //! - each leaf of a kind in [`PUT_FORWARD`], and each decision on access that was a break-glass, as a commitment of its own, so that a proof of one flagged event
-//!   needs nothing else of the site.
+//!   needs nothing else of the site;
+//! - each alarm that an item was kept wrongly, as an excursion on the item's chain of custody ([`super::items`]).
 //!
 //! and takes from the members' servers the evidence of attempts, which becomes leaves of the site log.
 //! The site log goes on without any of it: offline means that this is behind, never that readings wait.
@@ -24,7 +25,9 @@
 //! Losing a row means doing it again: entries are made deterministically, and the log knows them by their
 //! bytes.
 
+use super::items::Items;
 use super::roll::Roll;
+use super::view::SharedView;
 use super::{Pinned, PinnedError};
 use crate::config::{ConsortiumConfig, KeepUntil};
 use crate::history;
@@ -43,6 +46,7 @@ use haar_telemetry::{Counter, Gauge, KeyValue, Metrics, names};
 use redb::{ReadableDatabase, ReadableTable as _, TableDefinition, WriteTransaction};
 use sha2::{Digest, Sha256};
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
@@ -110,6 +114,8 @@ pub(crate) struct Envoy {
     clients: Vec<Client>,
     informants: Vec<Client>,
     roll: Roll,
+    view: SharedView,
+    items_file: Option<PathBuf>,
     policy: Policy,
     origin: String,
     every: Duration,
@@ -131,7 +137,7 @@ impl Envoy {
         config: &ConsortiumConfig,
         store: Arc<Store>,
         gate: Arc<Gate>,
-        roll: Roll,
+        (roll, view): (Roll, SharedView),
         metrics: &Metrics,
     ) -> Result<Self, EnvoyError> {
         let Pinned { policy, log } = Pinned::load(config)?;
@@ -156,6 +162,8 @@ impl Envoy {
             store,
             gate,
             roll,
+            view,
+            items_file: config.items_file.clone(),
             policy,
             origin,
             every: Duration::from_millis(config.every_ms),
@@ -235,11 +243,13 @@ impl Envoy {
                     entries.push(self.commitment(index, leaf)?);
                 }
             }
+            entries.extend(self.excursions(&snapshot, next..end)?);
             for batch in entries.chunks(UNDER_WAY) {
                 let submitted = batch.iter().map(|entry| self.submit(entry, Level::Sequenced));
-                for placed in futures_util::future::join_all(submitted).await {
+                let placed = futures_util::future::join_all(submitted).await;
+                for (entry, placed) in batch.iter().zip(placed) {
                     match placed {
-                        Ok(_) => self.count("commitment"),
+                        Ok(_) => self.count(entry.kind().as_str()),
                         // From before an answer was lost, or from the log that this one follows.
                         Err(RoundError::Submit(SubmitError::Known(_))) => {}
                         Err(error) => return Err(error),
@@ -248,6 +258,40 @@ impl Envoy {
             }
             self.remember(NEXT, end)?;
         }
+    }
+
+    /// What alarms among these leaves mean for items that this site watches over.
+    fn excursions(
+        &self,
+        snapshot: &Snapshot,
+        leaves: std::ops::Range<u64>,
+    ) -> Result<Vec<Entry>, RoundError> {
+        let Some(path) = &self.items_file else { return Ok(Vec::new()) };
+        let mut transitions = Vec::new();
+        for index in leaves {
+            let leaf = snapshot.leaf(index)?;
+            if LeafKind::from_byte(leaf[1]) == Some(LeafKind::AlarmTransition) {
+                match snapshot.record(index) {
+                    Ok(record) => transitions.push((index, leaf, record.body)),
+                    Err(ReadError::Erased { .. }) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        if transitions.is_empty() {
+            return Ok(Vec::new());
+        }
+        // Without the file nothing goes on: what it would have said must not be passed over.
+        let items = Items::load(path)?;
+        let view = self.view.read();
+        let state = view.state.as_ref().ok_or(RoundError::NoView)?;
+        let identity = self.store.log().identity();
+        let bodies = transitions.iter().flat_map(|(index, leaf, body)| {
+            items.excursions(body, (*index, *leaf), (state, identity.origin()))
+        });
+        bodies
+            .map(|body| Ok(Entry::sign(EntryKind::Custody, &self.origin, &body, &[identity])?))
+            .collect()
     }
 
     async fn checkpoint(&mut self) -> Result<(), RoundError> {
@@ -493,6 +537,10 @@ enum RoundError {
     Proof,
     #[error("the system gives no random bytes: {0}")]
     Random(getrandom::Error),
+    #[error(transparent)]
+    Items(#[from] super::items::ItemsError),
+    #[error("the members' log was not read here yet")]
+    NoView,
     #[error("the node is stopping")]
     Stopped,
 }
