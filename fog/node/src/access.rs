@@ -30,11 +30,12 @@
 //!
 //! # Limits
 //! [`gatekeeper::MAX_RECORDS`] records an answer, found among [`gatekeeper::MAX_LOOKED_AT`] leaves; `before` in the answer says where to go on. Bodies of at most
-//! [`haar_ledger::consent::MAX_STATEMENT_BYTES`]. Not served yet: alarms and parameters.
+//! [`haar_ledger::consent::MAX_STATEMENT_BYTES`].
 
 mod claims;
 mod gatekeeper;
 mod routes;
+mod shown;
 mod studies;
 #[cfg(test)]
 mod tests;

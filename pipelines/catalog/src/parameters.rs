@@ -139,6 +139,17 @@ impl Parameters {
         Self::parse(&open(note, authorised)?)
     }
 
+    /// Reads a note without looking at its signatures: one that was taken before, or that is only shown.
+    ///
+    /// # Errors
+    /// [`ParameterError::Malformed`] if it is none of parameters.
+    pub fn unverified(note: &[u8]) -> Result<Self, ParameterError> {
+        let text = Note::from_bytes(note)
+            .ok()
+            .and_then(|note| String::from_utf8(note.text().to_vec()).ok());
+        Self::parse(&text.ok_or(ParameterError::Malformed)?)
+    }
+
     /// Reads [`Self::text`].
     ///
     /// # Errors
@@ -248,10 +259,7 @@ impl Ward {
     /// # Errors
     /// As [`Self::take`], but for the signature.
     pub fn restore(&mut self, note: &[u8]) -> Result<&Parameters, ParameterError> {
-        let text = Note::from_bytes(note)
-            .ok()
-            .and_then(|note| String::from_utf8(note.text().to_vec()).ok());
-        self.add(Parameters::parse(&text.ok_or(ParameterError::Malformed)?)?)
+        self.add(Parameters::unverified(note)?)
     }
 
     /// Takes parameters whose signature was checked by [`Parameters::open`].

@@ -1,6 +1,7 @@
 //! Decides, records, and only then answers. Time is passed in.
 
 use super::claims::Claims;
+use super::shown::{self, Shown};
 use super::studies::StudyKeys;
 use crate::consortium::view::{SharedView, View, statements};
 use crate::store::{CommitError, Store, keyholder};
@@ -11,7 +12,7 @@ use haar_ledger::consent::{
 };
 use haar_ledger::governance::Role;
 use haar_ledger::{Held, LeafKind, ReadError};
-use haar_schema::{Subject, WindowKey};
+use haar_schema::Subject;
 use haar_telemetry::{Counter, KeyValue, Metrics, names};
 use serde::Serialize;
 use serde_json::Value;
@@ -44,7 +45,7 @@ pub(crate) enum Refused {
     #[error("the decisions about a patient are shown to the patient's own key")]
     NotOwn,
     /// A kind that is not served.
-    #[error("records of this kind are not served; vitals, waveform and flagged-event are")]
+    #[error("records of this kind are not served here")]
     Kind,
     /// A statement that does not count.
     #[error(transparent)]
@@ -123,17 +124,10 @@ pub(crate) struct Standing {
     pub(crate) view_age_s: Option<u64>,
 }
 
-/// A record that may be answered.
-pub(super) struct Found {
-    leaf: u64,
-    pub(super) event_s: u64,
-    pub(super) key: WindowKey,
-    pub(super) body: Value,
-}
-
 /// What was found, and where to go on.
 pub(super) struct Walk {
-    pub(super) found: Vec<Found>,
+    /// By leaf.
+    pub(super) found: Vec<(u64, Shown)>,
     pub(super) before: Option<u64>,
 }
 
@@ -199,7 +193,7 @@ impl Gatekeeper {
         let insurer = who.role() == Role::Insurer;
         let Walk { found, before } = self.find(question, insurer)?;
         let mut decided = Vec::new();
-        for event_s in found.iter().map(|found| found.event_s) {
+        for event_s in found.iter().map(|(_, shown)| shown.event_s()) {
             decided.push(self.decide(&view, decider, &who, call.now_s, question, event_s)?);
         }
         if found.is_empty() {
@@ -218,14 +212,14 @@ impl Gatekeeper {
             return Err(refused.map_or(Refused::NoView, Refused::Denied));
         }
         let mut records = Vec::new();
-        for (found, _) in found.into_iter().zip(&decided).filter(|(_, (_, _, own))| own.allowed) {
-            let leaf = found.leaf;
+        let allowed = found.into_iter().zip(&decided).filter(|(_, (_, _, own))| own.allowed);
+        for ((leaf, shown), _) in allowed {
             records.push(match insurer {
                 true => serde_json::json!({
                     "leaf": leaf,
                     "proof": self.store.log().prove(leaf)?.to_text(),
                 }),
-                false => serde_json::json!({"leaf": leaf, "record": found.body}),
+                false => serde_json::json!({"leaf": leaf, "record": shown.body}),
             });
         }
         Ok(Answer { break_glass, decisions, records, before })
@@ -350,25 +344,24 @@ impl Gatekeeper {
             }
             _ => false,
         };
-        let wanted = |key: &WindowKey, event_s| {
-            key.subject == question.subject && (!insurer || of_claim(event_s))
+        let wanted = |shown: &Shown| {
+            shown.subject == question.subject && (!insurer || of_claim(shown.event_s()))
         };
         self.walk(question.kind, question.before, question.limit, &wanted)
     }
 
-    /// The newest records of a kind that are wanted, by whose and from when they are.
+    /// The newest records of a kind that are wanted.
     pub(super) fn walk(
         &self,
         kind: DataKind,
         before: Option<u64>,
         limit: usize,
-        wanted: &dyn Fn(&WindowKey, u64) -> bool,
+        wanted: &dyn Fn(&Shown) -> bool,
     ) -> Result<Walk, Refused> {
-        let kinds: &[LeafKind] = match kind {
-            DataKind::Vitals => &[LeafKind::WindowDigest, LeafKind::Correction],
-            DataKind::Waveform | DataKind::FlaggedEvent => &[LeafKind::FlaggedEvent],
-            _ => return Err(Refused::Kind),
-        };
+        let kinds = shown::leaves(kind);
+        if kinds.is_empty() {
+            return Err(Refused::Kind);
+        }
         let log = self.store.log().snapshot()?;
         let end = before.unwrap_or(u64::MAX).min(log.size());
         let first = end.saturating_sub(MAX_LOOKED_AT);
@@ -385,22 +378,10 @@ impl Gatekeeper {
                 Err(ReadError::Erased { .. }) => continue,
                 record => record?,
             };
-            let Ok(mut body) = serde_json::from_slice::<Value>(&record.body) else { continue };
-            let Ok(key) = serde_json::from_value::<WindowKey>(body["key"].clone()) else {
-                continue;
-            };
-            let event_s = u64::try_from(key.start_us.micros().div_euclid(1_000_000)).unwrap_or(0);
-            if !wanted(&key, event_s) {
-                continue;
+            match Shown::read(kind, &record.body) {
+                Some(shown) if wanted(&shown) => found.push((leaf, shown)),
+                _ => {}
             }
-            let strip = body.as_object_mut().and_then(|body| body.remove("strip"));
-            if kind == DataKind::Waveform {
-                match strip {
-                    Some(strip) if !strip.is_null() => body = strip,
-                    _ => continue,
-                }
-            }
-            found.push(Found { leaf, event_s, key, body });
         }
         Ok(Walk { found, before: (left > 0).then_some(left) })
     }

@@ -15,13 +15,13 @@
 //! # Not guaranteed
 //! Times and values are those of the patient: who knows when a patient was flagged may know them again in the answer.
 
-use super::gatekeeper::{Call, Found, Gatekeeper, Refused, Walk};
+use super::gatekeeper::{Call, Gatekeeper, Refused, Walk};
+use super::shown::Shown;
 use haar_ledger::consent::{
     AccessRequest, Action, Data, DataKind, GranteeRole, Purpose, Scope, StudyKey, Token,
 };
 use haar_ledger::governance::Role;
 use haar_ledger::{IdentityError, read_key_file, write_key_file};
-use haar_schema::WindowKey;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
@@ -31,14 +31,16 @@ use zeroize::Zeroizing;
 pub(crate) const KEY_FILE: &str = "studies.key";
 
 /// What a researcher is shown of a record.
-const KEPT: [&str; 17] = [
+const KEPT: [&str; 20] = [
     "beats",
+    "cause",
     "condition",
     "evidence",
     "factor",
     "features",
     "flag",
     "flags",
+    "from",
     "model",
     "pipeline",
     "priority",
@@ -49,6 +51,7 @@ const KEPT: [&str; 17] = [
     "scores",
     "signal",
     "text",
+    "to",
 ];
 
 /// What the pseudonyms of all studies are made from.
@@ -126,9 +129,13 @@ impl Gatekeeper {
         }
         let decider = Self::decider(&view)?;
         let scope = Scope::Study(question.study.clone());
-        let agreed = |key: &WindowKey, event_s: u64| {
-            let Ok(subject) = key.subject.to_hex().parse() else { return false };
-            let mut grants = view.consents.in_force(&subject, call.now_s, event_s);
+        // A doctor's note names patient and doctor, and is signed: there is no form of it that is nobody's.
+        if question.kind == DataKind::Parameters {
+            return Err(Refused::Kind);
+        }
+        let agreed = |shown: &Shown| {
+            let Ok(subject) = shown.subject.to_hex().parse() else { return false };
+            let mut grants = view.consents.in_force(&subject, call.now_s, shown.event_s());
             grants.any(|grant| {
                 grant.grantee.role == GranteeRole::Researcher
                     && grant.grantee.name.as_str() == who.name()
@@ -139,9 +146,9 @@ impl Gatekeeper {
         let Walk { found, before } =
             self.walk(question.kind, question.before, question.limit, &agreed)?;
         let mut decided = Vec::new();
-        for own in &found {
-            let subject = own.key.subject.to_hex().parse().map_err(|_| Refused::Subject)?;
-            let (kind, event_s) = (question.kind, own.event_s);
+        for (_, own) in &found {
+            let subject = own.subject.to_hex().parse().map_err(|_| Refused::Subject)?;
+            let (kind, event_s) = (question.kind, own.event_s());
             let request = AccessRequest {
                 who: who.clone(),
                 action: Action::ReadPseudonymised,
@@ -152,7 +159,7 @@ impl Gatekeeper {
             };
             let age_s = view.age_s(call.now_s);
             let decision = decider.decide(&request, &view.consents, age_s);
-            decided.push((own.key.subject, request, decision));
+            decided.push((own.subject, request, decision));
         }
         drop(view);
         self.record(true, &decided)?;
@@ -163,25 +170,27 @@ impl Gatekeeper {
         }
         let key = self.studies.of(&question.study);
         let allowed = found.iter().zip(&decided).filter(|(_, (_, _, own))| own.allowed);
-        let records = allowed.map(|(found, _)| StudyRecord {
-            pseudonym: key.pseudonym(&found.key.subject.to_hex()),
-            record: without_identity(found),
+        let records = allowed.map(|((_, shown), _)| StudyRecord {
+            pseudonym: key.pseudonym(&shown.subject.to_hex()),
+            record: without_identity(shown),
         });
         Ok(StudyAnswer { records: records.collect(), before })
     }
 }
 
 /// What of a record is nobody's in particular.
-fn without_identity(found: &Found) -> Value {
+fn without_identity(shown: &Shown) -> Value {
     let mut kept = Map::new();
     for name in KEPT {
-        if let Some(value) = found.body.get(name) {
+        if let Some(value) = shown.body.get(name) {
             kept.insert(name.to_owned(), value.clone());
         }
     }
-    let WindowKey { pipeline, start_us, end_us, .. } = &found.key;
-    kept.insert("window_pipeline".to_owned(), Value::from(pipeline.as_str()));
-    kept.insert("start_us".to_owned(), Value::from(start_us.micros()));
-    kept.insert("end_us".to_owned(), Value::from(end_us.micros()));
+    if let Some(pipeline) = &shown.pipeline {
+        kept.insert("window_pipeline".to_owned(), Value::from(pipeline.as_str()));
+    }
+    let (start, end) = shown.span;
+    kept.insert("start_us".to_owned(), Value::from(start.micros()));
+    kept.insert("end_us".to_owned(), Value::from(end.micros()));
     Value::Object(kept)
 }

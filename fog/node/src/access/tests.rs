@@ -248,3 +248,62 @@ fn a_study_key_that_is_none_is_not_replaced() {
     assert!(StudyKeys::open(&path).is_err());
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "short\n");
 }
+
+#[test]
+fn alarms_and_parameters_are_kinds_of_their_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(dir.path());
+    let doctor = identity("ward-doctor");
+    let own = haar_catalog::parameters::Parameters {
+        subject: subject(),
+        version: 3,
+        effective: haar_schema::Timestamp::from_millis(NOW_S as i64 * 1_000),
+        spo2_scale: haar_signals::news2::SpO2Scale::Two,
+        limits: Default::default(),
+        reason: "hypercapnia".to_owned(),
+    };
+    let note = doctor.sign(&own.text()).unwrap();
+    let transition = serde_json::json!({
+        "alarm": "ab".repeat(32), "number": 0, "subject": subject(), "flag": "fast", "priority": "medium",
+        "condition": "limit", "text": "Fast.", "from": "inactive", "to": "active", "cause": "raised",
+        "at_us": haar_schema::Timestamp::from_millis(NOW_S as i64 * 1_000),
+        "event_us": haar_schema::Timestamp::from_millis(NOW_S as i64 * 1_000),
+        "window": null, "by": "nurse-7", "until_us": null, "suppressed_by": null, "level": 0,
+        "notify": ["charge-nurse"],
+    });
+    let transition = transition.to_string().into_bytes();
+    assert!(haar_alarms::Transition::from_json(&transition).is_ok());
+    let held = [(LeafKind::PatientParameters, note), (LeafKind::AlarmTransition, transition)].map(
+        |(kind, body)| Held {
+            keyholder: Some(keyholder(subject())),
+            record: Record { kind, name: [3; 32], key: [4; 32], body },
+        },
+    );
+    store.append(&held, |_, _| Ok(())).unwrap();
+    let gatekeeper =
+        Gatekeeper::new(Arc::clone(&store), view(), Claims::default(), keys(), &metrics());
+    let read = |kind| {
+        let question = Question { kind, ..question(Purpose::Treatment) };
+        gatekeeper.read(&call("patient", NOW_S), &question).unwrap().records
+    };
+    let [alarm] = &read(DataKind::Alarm)[..] else { panic!("one alarm") };
+    assert_eq!(alarm["record"]["to"], "active");
+    assert!(!alarm.to_string().contains("nurse"), "{alarm}");
+    let [set] = &read(DataKind::Parameters)[..] else { panic!("one note") };
+    assert_eq!(set["record"]["version"], 3);
+    assert!(set["record"]["note"].as_str().unwrap().contains("hypercapnia"));
+    assert_eq!(read(DataKind::FlaggedEvent).len(), 1);
+    // A doctor with a grant for flagged events reads neither.
+    gatekeeper.take(&grant()).unwrap();
+    let other = Question { kind: DataKind::Alarm, ..question(Purpose::Treatment) };
+    let refused = gatekeeper.read(&call("dr.example", NOW_S), &other);
+    assert!(matches!(refused, Err(Refused::Denied(_))));
+    let study = StudyQuestion {
+        study: "asthma-3".parse().unwrap(),
+        kind: DataKind::Parameters,
+        before: None,
+        limit: 10,
+    };
+    let refused = gatekeeper.study(&call("lab.example", NOW_S), &study);
+    assert!(matches!(refused, Err(Refused::Kind)));
+}
