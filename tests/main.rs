@@ -26,4 +26,5 @@ mod parameters;
 mod privacy;
 mod programs;
 mod tidy;
+mod tls;
 mod ward;

@@ -16,7 +16,7 @@ use std::time::Duration;
 const PATIENTS: [&str; 3] = ["bed-1", "bed-2", "bed-3"];
 
 /// Bodies by idempotency key, and how often each came.
-type Received = Arc<Mutex<BTreeMap<String, (u32, Value)>>>;
+pub(crate) type Received = Arc<Mutex<BTreeMap<String, (u32, Value)>>>;
 
 #[test]
 fn a_killed_fog_delivers_what_was_in_its_outbox() {
@@ -94,7 +94,7 @@ fn told(site: &Site) -> BTreeSet<u64> {
     steps.iter().filter(names).map(|step| step["leaf"].as_u64().unwrap()).collect()
 }
 
-fn leaves(received: &Received) -> BTreeSet<u64> {
+pub(crate) fn leaves(received: &Received) -> BTreeSet<u64> {
     received.lock().unwrap().values().map(|(_, body)| body["leaf"].as_u64().unwrap()).collect()
 }
 
@@ -147,7 +147,7 @@ fn read_request(stream: &TcpStream) -> Vec<u8> {
     body
 }
 
-fn subscribe(broker_port: u16) -> Received {
+pub(crate) fn subscribe(broker_port: u16) -> Received {
     let received = Received::default();
     let options = MqttOptions::new("nurses", "127.0.0.1", broker_port);
     let (client, mut connection) = Client::new(options, 16);

@@ -42,11 +42,39 @@ pub(super) enum Happened {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Problem {
     #[error(transparent)]
-    V4(#[from] rumqttc::ConnectionError),
+    V4(rumqttc::ConnectionError),
     #[error(transparent)]
-    V5(#[from] Box<v5::ConnectionError>),
+    V5(Box<v5::ConnectionError>),
+    #[error(
+        "the broker refuses the login ({0}); check mqtt.username, mqtt.password_file and the broker's own"
+    )]
+    Login(String),
     #[error("the broker said goodbye ({0})")]
     Disconnected(String),
+}
+
+impl From<rumqttc::ConnectionError> for Problem {
+    fn from(error: rumqttc::ConnectionError) -> Self {
+        use rumqttc::ConnectReturnCode::{BadUserNamePassword, NotAuthorized};
+        match error {
+            rumqttc::ConnectionError::ConnectionRefused(
+                code @ (BadUserNamePassword | NotAuthorized),
+            ) => Self::Login(format!("{code:?}")),
+            error => Self::V4(error),
+        }
+    }
+}
+
+impl From<v5::ConnectionError> for Problem {
+    fn from(error: v5::ConnectionError) -> Self {
+        use v5::mqttbytes::v5::ConnectReturnCode::{BadUserNamePassword, NotAuthorized};
+        match error {
+            v5::ConnectionError::ConnectionRefused(
+                code @ (BadUserNamePassword | NotAuthorized),
+            ) => Self::Login(format!("{code:?}")),
+            error => Self::V5(Box::new(error)),
+        }
+    }
 }
 
 pub(super) fn port(config: &Mqtt) -> u16 {
@@ -117,7 +145,7 @@ impl Connection {
             },
             Self::V5 { events, .. } => {
                 use v5::mqttbytes::v5::{Packet, SubscribeReasonCode};
-                match events.poll().await.map_err(Box::new)? {
+                match events.poll().await? {
                     v5::Event::Incoming(Packet::ConnAck(_)) => Happened::Connected,
                     v5::Event::Incoming(Packet::SubAck(ack)) => {
                         let refused = ack.return_codes.iter();
@@ -148,7 +176,7 @@ impl Connection {
                 events.poll().await? == Event::Outgoing(Outgoing::Disconnect)
             }
             Self::V5 { events, .. } => {
-                let event = events.poll().await.map_err(Box::new)?;
+                let event = events.poll().await?;
                 event == v5::Event::Outgoing(Outgoing::Disconnect)
             }
         })

@@ -10,11 +10,11 @@
 //!
 //! # Not guaranteed
 //! An item is found by its sensor alone: whoever puts another item beside the sensor, or the sensor beside another item, attaches to the
-//! wrong chain. What is not held by this site's member any more gets nothing attached.
+//! wrong chain. What is not held by this site's member any more gets nothing attached, nor what has [`MAX_EXCURSIONS`].
 
 use haar_alarms::{Phase, Transition};
 use haar_ledger::LEAF_BYTES;
-use haar_ledger::custody::{CustodyBody, Step};
+use haar_ledger::custody::{Chain, CustodyBody, MAX_EXCURSIONS, Step};
 use haar_ledger::governance::{Digest, Hex, State};
 use haar_schema::Subject;
 use serde::Deserialize;
@@ -75,7 +75,9 @@ impl Items {
         }
         let key = state.keys_named(site).iter().find(|key| key.counts_at(state.next_index()));
         let holds = |item: &Digest| {
-            let chain = state.item(item).filter(|chain| chain.ended.is_none());
+            let open =
+                |chain: &&Chain| chain.ended.is_none() && chain.excursions.len() < MAX_EXCURSIONS;
+            let chain = state.item(item).filter(open);
             chain.and_then(|chain| chain.holder()) == key.map(|key| &key.member)
         };
         let concerned = self.item.iter().filter(|own| {
@@ -84,7 +86,7 @@ impl Items {
         let held = concerned.filter(|own| {
             let held = key.is_some() && holds(&own.id);
             if !held {
-                tracing::warn!(item = %own.id, "an item that was kept wrongly is not held by this site's member; nothing is attached");
+                tracing::warn!(item = %own.id, "an item that was kept wrongly is not held by this site's member, or has as many excursions as can be; nothing is attached");
             }
             held
         });

@@ -16,8 +16,10 @@ use haar_ledger::{Identity, LeafKind, Record};
 use haar_schema::{Priority, Subject, Timestamp};
 use std::sync::Mutex;
 use std::time::Instant;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
+
+mod tls;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -298,40 +300,68 @@ async fn mail_server(mails: Arc<Mutex<Vec<String>>>, mut refuse: u32) -> std::ne
     tokio::spawn(async move {
         loop {
             let (socket, _) = listener.accept().await.unwrap();
-            let (read, mut write) = socket.into_split();
-            let mut lines = BufReader::new(read).lines();
-            write.write_all(b"220 test ESMTP\r\n").await.unwrap();
-            while let Ok(Some(line)) = lines.next_line().await {
-                let verb = line.get(..4).unwrap_or_default().to_ascii_uppercase();
-                let answer = match verb.as_str() {
-                    "EHLO" => "250 test\r\n",
-                    "MAIL" if refuse > 0 => {
-                        refuse -= 1;
-                        "451 later\r\n"
-                    }
-                    "DATA" => {
-                        write.write_all(b"354 go on\r\n").await.unwrap();
-                        let mut mail = String::new();
-                        while let Ok(Some(line)) = lines.next_line().await {
-                            if line == "." {
-                                break;
-                            }
-                            mail.push_str(&line);
-                            mail.push('\n');
-                        }
-                        mails.lock().unwrap().push(mail);
-                        "250 taken\r\n"
-                    }
-                    "QUIT" => "221 bye\r\n",
-                    _ => "250 ok\r\n",
-                };
-                if write.write_all(answer.as_bytes()).await.is_err() {
-                    break;
-                }
-            }
+            converse(socket, Some("220 test ESMTP"), false, &mails, &mut refuse).await;
         }
     });
     address
+}
+
+/// A conversation in SMTP (RFC 5321), in which mails and logins are kept. Gives the stream back where the client asks for STARTTLS, if that
+/// is offered.
+async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    greeting: Option<&str>,
+    offers_tls: bool,
+    mails: &Mutex<Vec<String>>,
+    refuse: &mut u32,
+) -> Option<S> {
+    let mut stream = BufReader::new(stream);
+    let mut say = greeting.map(|greeting| format!("{greeting}\r\n"));
+    let mut mail: Option<String> = None;
+    loop {
+        if let Some(say) = say.take() {
+            stream.get_mut().write_all(say.as_bytes()).await.ok()?;
+        }
+        let mut line = String::new();
+        if stream.read_line(&mut line).await.ok()? == 0 {
+            return None;
+        }
+        let line = line.trim_end();
+        if let Some(text) = &mut mail {
+            if line == "." {
+                mails.lock().unwrap().extend(mail.take());
+                say = Some("250 taken\r\n".to_owned());
+            } else {
+                text.push_str(line);
+                text.push('\n');
+            }
+            continue;
+        }
+        let verb = line.get(..4).unwrap_or_default().to_ascii_uppercase();
+        let answer = match verb.as_str() {
+            "EHLO" if offers_tls => "250-test\r\n250 STARTTLS",
+            "EHLO" => "250-test\r\n250 AUTH PLAIN",
+            "STAR" if offers_tls => {
+                stream.get_mut().write_all(b"220 go on\r\n").await.ok()?;
+                return Some(stream.into_inner());
+            }
+            "AUTH" => {
+                mails.lock().unwrap().push(line.to_owned());
+                "235 it is you"
+            }
+            "MAIL" if *refuse > 0 => {
+                *refuse -= 1;
+                "451 later"
+            }
+            "DATA" => {
+                mail = Some(String::new());
+                "354 go on"
+            }
+            "QUIT" => "221 bye",
+            _ => "250 ok",
+        };
+        say = Some(format!("{answer}\r\n"));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

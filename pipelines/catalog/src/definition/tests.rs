@@ -249,7 +249,7 @@ fn signals_exist_once_and_fit_the_family() {
         11 | name = "ecg"
            |        ^^^^^
            |
-           = help: it reads `heart_rate`, `spo2`, `respiration_rate`, `systolic`, `diastolic`, `temperature`, `oxygen_flow`
+           = help: it reads `heart_rate`, `spo2`, `respiration_rate`, `systolic`, `diastolic`, `temperature`, `oxygen_flow`, `ambient_temperature`
     "#]],
     );
     check(
