@@ -2,8 +2,8 @@
 //!
 //! [`Envoy`] is one task beside the commits. It puts before the members
 //! - the site's checkpoint, every `every_ms` if the log has grown: from then on the site cannot show two
-//!   histories, and all sites' logs have one order;
-//!   It says with it how the devices did whose keys the members know ([`crate::history`]);
+//!   histories, and all sites' logs have one order. It says with it how the devices did whose keys the members
+//!   know ([`crate::history`]);
 //! - each leaf of a kind in [`PUT_FORWARD`], and each decision on access that was a break-glass, as a commitment of its own, so that a proof of one flagged event
 //!   needs nothing else of the site;
 //! - each alarm that an item was kept wrongly, as an excursion on the item's chain of custody ([`super::items`]).
