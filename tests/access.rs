@@ -130,16 +130,12 @@ fn who_reads_what_is_the_patients_to_say() {
 /// Makes and registers the keys, and configures the hospital.
 fn register_everybody(consortium: &Consortium<'_>, hospital: &Hospital<'_>) {
     let site = hospital.site;
-    consortium.wait_witnessed();
-    std::fs::write(consortium.policy_file(), consortium.ask(0, "policy")).unwrap();
-    std::fs::create_dir(site.path("fog")).unwrap();
-    consortium.key("haar.invalid/site", "fog/log.key", false);
+    consortium.admit_the_site();
     consortium.key(&patient_key_name(&hospital.subject), "patient.key", false);
     for role in ["doctor", "insurer", "researcher"] {
         consortium.key(&format!("{role}.example"), &format!("{role}.key"), false);
     }
     for (key, role) in [
-        ("fog/log", "fog"),
         ("patient", "patient"),
         ("doctor", "clinician"),
         ("insurer", "insurer"),

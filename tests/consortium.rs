@@ -8,7 +8,7 @@ use haar_ledger::{AddCheckpoint, Entry, EntryKind, Identity, LeafKind, Policy};
 use haar_normalize::BUILT_IN;
 use serde_json::Value;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 const ORIGIN: &str = "consortium.example/log";
@@ -72,12 +72,7 @@ impl<'a> Consortium<'a> {
 
     /// `haar ledger …` in the site's folder; what it printed.
     pub(crate) fn haar(&self, args: &str) -> String {
-        let made = Command::new(programs::own("haar"))
-            .arg("ledger")
-            .args(args.split_ascii_whitespace())
-            .current_dir(self.site.path(""))
-            .output()
-            .unwrap();
+        let made = self.run(args);
         let error = String::from_utf8_lossy(&made.stderr);
         assert!(made.status.success(), "haar ledger {args}: {error}");
         String::from_utf8(made.stdout).unwrap()
@@ -85,13 +80,7 @@ impl<'a> Consortium<'a> {
 
     /// The same, asked of a member's server, which fails; what it said.
     pub(crate) fn refused(&self, n: usize, args: &str) -> String {
-        let args = format!("{args} --ledger {} --ca-file ca.pem", self.url(n));
-        let made = Command::new(programs::own("haar"))
-            .arg("ledger")
-            .args(args.split_ascii_whitespace())
-            .current_dir(self.site.path(""))
-            .output()
-            .unwrap();
+        let made = self.run(&format!("{args} --ledger {} --ca-file ca.pem", self.url(n)));
         assert!(!made.status.success(), "haar ledger {args}");
         String::from_utf8(made.stderr).unwrap()
     }
@@ -101,11 +90,25 @@ impl<'a> Consortium<'a> {
         self.haar(&format!("{args} --ledger {} --ca-file ca.pem", self.url(n)))
     }
 
-    /// Waits until a quorum has witnessed the log.
-    pub(crate) fn wait_witnessed(&self) {
+    fn run(&self, args: &str) -> Output {
+        Command::new(programs::own("haar"))
+            .arg("ledger")
+            .args(args.split_ascii_whitespace())
+            .current_dir(self.site.path(""))
+            .output()
+            .unwrap()
+    }
+
+    /// Once a quorum has witnessed the log: its policy is pinned, and the site's fog has a key, which the second member registers.
+    pub(crate) fn admit_the_site(&self) {
         until("the first checkpoint is witnessed", || {
             runtime().block_on(self.client(0).checkpoint()).is_ok()
         });
+        std::fs::write(self.policy_file(), self.ask(0, "policy")).unwrap();
+        std::fs::create_dir(self.site.path("fog")).unwrap();
+        self.key("haar.invalid/site", "fog/log.key", false);
+        let registered = "key register --key member-1.key --new fog/log.key --role fog";
+        assert!(self.ask(0, registered).contains("is witnessed by a quorum"));
     }
 
     fn configure(&self, n: usize, log: &str) {
@@ -149,13 +152,8 @@ fn a_hospitals_log_is_put_before_members_whom_nobody_has_to_trust() {
     let profiles: Vec<String> = BUILT_IN.iter().map(|(_, text)| (*text).to_owned()).collect();
     let site = Site::new(&Wanted { profiles: &profiles, pipeline: FAST_HEART, otlp: None });
     let mut consortium = Consortium::found(&site);
-    consortium.wait_witnessed();
-    let policy = consortium.ask(0, "policy");
-    std::fs::write(consortium.policy_file(), &policy).unwrap();
-    std::fs::create_dir(site.path("fog")).unwrap();
-    consortium.key("haar.invalid/site", "fog/log.key", false);
-    let registered = "key register --key member-1.key --new fog/log.key --role fog";
-    assert!(consortium.ask(0, registered).contains("is witnessed by a quorum"));
+    consortium.admit_the_site();
+    let policy = std::fs::read_to_string(consortium.policy_file()).unwrap();
 
     put_before(&site, &consortium);
     let _broker = site.broker();

@@ -46,11 +46,7 @@ fn an_item_that_was_kept_wrongly_says_so_on_its_way() {
     let profiles = [LOGGER.to_owned()];
     let site = Site::new(&Wanted { profiles: &profiles, pipeline: COLD_CHAIN, otlp: None });
     let consortium = Consortium::found(&site);
-    consortium.wait_witnessed();
-    std::fs::write(consortium.policy_file(), consortium.ask(0, "policy")).unwrap();
-    std::fs::create_dir(site.path("fog")).unwrap();
-    consortium.key("haar.invalid/site", "fog/log.key", false);
-    consortium.ask(0, "key register --key member-1.key --new fog/log.key --role fog");
+    consortium.admit_the_site();
 
     let issued = consortium.ask(
         0,

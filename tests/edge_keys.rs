@@ -16,11 +16,7 @@ fn a_batch_counts_by_its_key_and_a_devices_history_is_in_the_log() {
     let profiles: Vec<String> = BUILT_IN.iter().map(|(_, text)| (*text).to_owned()).collect();
     let site = Site::new(&Wanted { profiles: &profiles, pipeline: FAST_HEART, otlp: None });
     let consortium = Consortium::found(&site);
-    consortium.wait_witnessed();
-    std::fs::write(consortium.policy_file(), consortium.ask(0, "policy")).unwrap();
-    std::fs::create_dir(site.path("fog")).unwrap();
-    consortium.key("haar.invalid/site", "fog/log.key", false);
-    consortium.ask(0, "key register --key member-1.key --new fog/log.key --role fog");
+    consortium.admit_the_site();
     let first = consortium.key("m1.example/edge-1", "edge.sign", false);
     consortium.key(DEVICE, "monitor.key", false);
     put_before(&site, &consortium);

@@ -87,9 +87,13 @@ impl Uplink {
             let ended = match self.connect().await {
                 Ok(uplink) => {
                     reachable = true;
+                    let shared = Arc::clone(&self.shared);
+                    let acked = || shared.counters.acked_through.load(Relaxed);
+                    let before = acked();
                     let ended = self.session(uplink).await;
                     // A fog that takes the Hello and refuses what comes then is not asked again and again.
-                    if !matches!(ended, Ended::Session(SessionEnd::Refused(_))) {
+                    let refused = matches!(ended, Ended::Session(SessionEnd::Refused(_)));
+                    if !refused || acked() > before {
                         backoff.reset();
                     }
                     ended

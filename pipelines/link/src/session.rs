@@ -5,7 +5,7 @@
 
 use crate::ack::{AckSender, Outgoing};
 use crate::signing::Origin;
-use crate::wire::{self, EdgeMessage, FogMessage, FromEdge, Unchecked};
+use crate::wire::{self, EdgeMessage, FogMessage, FromEdge, Signature, Unchecked};
 use crate::{
     Batch, Fog, HANDSHAKE_TIMEOUT, Hello, MAX_CREDIT, Refusal, RefusalReason, SessionId, Welcome,
 };
@@ -184,14 +184,18 @@ async fn read_batch(inbound: &mut Streaming<EdgeMessage>, origin: &Origin) -> Re
 }
 
 /// The batch, if it is not signed or by the key that it names.
-fn checked(Unchecked { batch, signature }: Unchecked, origin: &Origin) -> Result<Batch, Refusal> {
-    match (&batch.key, &signature) {
-        (Some(key), Some(signature)) if !origin.verifies(&batch, key, signature) => {
+fn checked(
+    Unchecked { mut batch, signature }: Unchecked,
+    origin: &Origin,
+) -> Result<Batch, Refusal> {
+    if let Some(Signature { key, bytes }) = signature {
+        if !origin.verifies(&batch, &key, &bytes) {
             let advice = "a batch is not signed by the key that it names; is the edge's key file the right one?";
-            Err(Refusal::new(RefusalReason::Key, advice))
+            return Err(Refusal::new(RefusalReason::Key, advice));
         }
-        _ => Ok(batch),
+        batch.key = Some(key);
     }
+    Ok(batch)
 }
 
 /// A stream that broke has nobody to tell; a message too long or not of protobuf has.
@@ -348,13 +352,18 @@ mod tests {
         let mut batch = Batch { first_seq: 1, entries, traceparent: None, key: None };
         let stranger = origin.sign(&mut batch, &other);
         let signature = origin.sign(&mut batch, &named);
-        let taken = |batch: &Batch, signature| {
-            checked(Unchecked { batch: batch.clone(), signature }, &origin)
+        let taken = |batch: &Batch, bytes| {
+            let key = Arc::new(named.vkey().clone());
+            let batch = Batch { key: None, ..batch.clone() };
+            checked(Unchecked { batch, signature: Some(Signature { key, bytes }) }, &origin)
         };
-        assert_eq!(taken(&batch, Some(signature)).unwrap(), batch);
-        assert_eq!(taken(&batch, Some(stranger)).unwrap_err().reason, RefusalReason::Key);
-        let altered = Batch { entries: vec![vec![2].into()], ..batch };
-        assert_eq!(taken(&altered, Some(signature)).unwrap_err().reason, RefusalReason::Key);
+        assert_eq!(taken(&batch, signature).unwrap(), batch);
+        assert_eq!(taken(&batch, stranger).unwrap_err().reason, RefusalReason::Key);
+        let altered = Batch { entries: vec![vec![2].into()], ..batch.clone() };
+        assert_eq!(taken(&altered, signature).unwrap_err().reason, RefusalReason::Key);
+        let unsigned = Batch { key: None, ..batch };
+        let bare = Unchecked { batch: unsigned.clone(), signature: None };
+        assert_eq!(checked(bare, &origin).unwrap(), unsigned);
     }
 
     #[test]

@@ -25,10 +25,16 @@ pub(crate) enum FromEdge {
     Batch(Unchecked),
 }
 
-/// A batch whose signature is not checked yet.
+/// A batch whose signature is not checked yet: it names no key until then.
 pub(crate) struct Unchecked {
     pub(crate) batch: Batch,
-    pub(crate) signature: Option<[u8; SIGNATURE_BYTES]>,
+    pub(crate) signature: Option<Signature>,
+}
+
+/// Whose signature a batch is said to bear.
+pub(crate) struct Signature {
+    pub(crate) key: Arc<VerifierKey>,
+    pub(crate) bytes: [u8; SIGNATURE_BYTES],
 }
 
 /// What the fog says.
@@ -175,9 +181,9 @@ fn decode_batch(batch: generated::Batch) -> Result<Unchecked, Refusal> {
         return limits(format!("a traceparent has at most {MAX_TRACEPARENT_BYTES} bytes"));
     }
     let traceparent = Some(batch.traceparent).filter(|text| !text.is_empty());
-    let (key, signature) = decode_signature(&batch.key, &batch.signature)?.unzip();
-    let key = key.map(Arc::new);
-    let batch = Batch { first_seq: batch.first_seq, entries: batch.entries, traceparent, key };
+    let signature = decode_signature(&batch.key, &batch.signature)?;
+    let batch =
+        Batch { first_seq: batch.first_seq, entries: batch.entries, traceparent, key: None };
     if batch.bytes() > MAX_BATCH_BYTES {
         return limits(format!("a batch has at most {MAX_BATCH_BYTES} bytes of entries"));
     }
@@ -185,18 +191,15 @@ fn decode_batch(batch: generated::Batch) -> Result<Unchecked, Refusal> {
 }
 
 /// Key and signature; `None` if there is neither.
-fn decode_signature(
-    key: &str,
-    signature: &[u8],
-) -> Result<Option<(VerifierKey, [u8; SIGNATURE_BYTES])>, Refusal> {
-    if key.is_empty() && signature.is_empty() {
+fn decode_signature(key: &str, bytes: &[u8]) -> Result<Option<Signature>, Refusal> {
+    if key.is_empty() && bytes.is_empty() {
         return Ok(None);
     }
     let key = key.parse().map_err(|error| malformed(format!("a batch's key: {error}")))?;
-    let signature = signature
+    let bytes = bytes
         .try_into()
         .map_err(|_| malformed(format!("a signature has {SIGNATURE_BYTES} bytes")))?;
-    Ok(Some((key, signature)))
+    Ok(Some(Signature { key: Arc::new(key), bytes }))
 }
 
 fn malformed(advice: impl Into<String>) -> Refusal {
@@ -283,6 +286,24 @@ mod tests {
         let largest = encode_batch(largest, Some([0; SIGNATURE_BYTES]));
         assert!(largest.encoded_len() <= crate::MAX_MESSAGE_BYTES);
         assert!(decode_edge(largest).is_ok());
+    }
+
+    #[test]
+    fn a_key_comes_with_its_signature_or_not_at_all() {
+        let key = haar_identity::Identity::generate("site.example/edge-1", [3; 32]).unwrap();
+        let entries = vec![vec![0].into()];
+        let batch = Batch { first_seq: 1, entries, traceparent: None, key: None };
+        let named = Batch { key: Some(Arc::new(key.vkey().clone())), ..batch.clone() };
+        let signature = Some([7; SIGNATURE_BYTES]);
+        let Ok(FromEdge::Batch(read)) = decode_edge(encode_batch(named.clone(), signature)) else {
+            panic!()
+        };
+        // It names no key before somebody has looked at the signature.
+        assert_eq!(read.batch, batch);
+        assert_eq!(*read.signature.unwrap().key, *key.vkey());
+        for half in [encode_batch(named, None), encode_batch(batch, signature)] {
+            assert_eq!(decode_edge(half).map(|_| ()).unwrap_err().reason, RefusalReason::Malformed);
+        }
     }
 
     proptest! {

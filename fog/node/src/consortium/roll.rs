@@ -119,3 +119,99 @@ impl Entries {
         Self { known: true, edges, devices: Arc::new(devices) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use haar_ledger::consent::bundle_hash;
+    use haar_ledger::governance::{Genesis, KeyBody, Quorums};
+    use haar_ledger::{Cosigner, Entry, EntryKind, Identity};
+
+    const LOG: &str = "consortium.example/log";
+
+    fn identity(name: &str, seed: u8) -> Identity {
+        Identity::generate(name, [seed; 32]).unwrap()
+    }
+
+    /// Two members, each with a fog, an edge and a device; the second member's edge bears the first one's id.
+    fn state(revoked: Option<&Identity>) -> State {
+        let members = [("a.example", 1), ("b.example", 2)].map(|(name, seed)| identity(name, seed));
+        let mut seed = 20;
+        let described = members.each_ref().map(|member| {
+            seed += 1;
+            let cosigner =
+                Cosigner::generate(&format!("{}/w", member.origin()), [seed; 32]).unwrap();
+            serde_json::json!({
+                "name": member.origin(),
+                "key": member.vkey().to_string(),
+                "cosigners": [cosigner.vkey().to_string()],
+                "url": "https://a.example",
+                "admission": "00".repeat(32),
+            })
+        });
+        let genesis: Genesis = serde_json::from_value(serde_json::json!({
+            "consortium": "test",
+            "operator": {"name": "a.example", "log": identity(LOG, 3).vkey().to_string(), "url": "https://a.example"},
+            "members": described,
+            "quorums": Quorums::default(),
+            "policy_bundle": bundle_hash(),
+        }))
+        .unwrap();
+        let signers = [&members[0], &members[1]];
+        let entry = Entry::sign(EntryKind::Genesis, LOG, &genesis, &signers).unwrap();
+        let mut state = State::genesis(&entry).unwrap();
+        for (member, (site, first)) in members.iter().zip([("a", 4), ("b", 14)]) {
+            for (name, seed, role) in [
+                (format!("{site}.example/site"), first, Role::Fog),
+                (format!("{site}.example/edge-1"), first + 1, Role::Edge),
+                (format!("{site}.example/monitor-1"), first + 2, Role::Device),
+            ] {
+                let key = identity(&name, seed);
+                let body = KeyBody::Register { key: key.vkey().into(), role };
+                state
+                    .append(&Entry::sign(EntryKind::Key, LOG, &body, &[member, &key]).unwrap())
+                    .unwrap();
+            }
+        }
+        if let Some(key) = revoked {
+            let body = KeyBody::Revoke { key: key.vkey().into() };
+            state
+                .append(&Entry::sign(EntryKind::Key, LOG, &body, &[&members[0]]).unwrap())
+                .unwrap();
+        }
+        state
+    }
+
+    #[test]
+    fn a_key_counts_for_its_own_edge_at_its_own_members_site() {
+        let (own, other) = (identity("a.example/edge-1", 5), identity("b.example/edge-1", 15));
+        let edge = |id: &str| id.parse::<EdgeId>().unwrap();
+        let reason = |roll: &Roll, id: &str, key: Option<&Identity>| {
+            roll.admits(&edge(id), key.map(Identity::vkey)).map_err(|refusal| refusal.reason)
+        };
+        let registered = Roll::new("a.example/site", EdgeKeys::Registered);
+        let unread = reason(&registered, "edge-1", Some(&own));
+        assert_eq!(unread, Err(RefusalReason::NotReady), "nothing was read yet");
+        registered.renew(Some(&state(None)));
+        assert_eq!(reason(&registered, "edge-1", Some(&own)), Ok(()));
+        for (id, key) in [("edge-2", Some(&own)), ("edge-1", Some(&other)), ("edge-1", None)] {
+            assert_eq!(reason(&registered, id, key), Err(RefusalReason::Key), "{id}");
+        }
+        let devices = registered.devices();
+        assert_eq!(devices[&"monitor-1".parse().unwrap()], "a.example/monitor-1");
+        assert_eq!(devices.len(), 1, "the other member's are its own");
+
+        let optional = Roll::new("a.example/site", EdgeKeys::Optional);
+        for key in [Some(&own), Some(&other), None] {
+            assert_eq!(reason(&optional, "edge-1", key), Ok(()));
+        }
+        optional.renew(Some(&state(Some(&own))));
+        assert_eq!(reason(&optional, "edge-1", Some(&own)), Err(RefusalReason::Key), "revoked");
+        assert_eq!(reason(&optional, "edge-1", None), Ok(()));
+        // A site that the members do not know has no edges and no devices.
+        let unknown = Roll::new("c.example/site", EdgeKeys::Registered);
+        unknown.renew(Some(&state(None)));
+        assert_eq!(reason(&unknown, "edge-1", Some(&own)), Err(RefusalReason::Key));
+        assert!(unknown.devices().is_empty());
+    }
+}
