@@ -52,6 +52,7 @@ use instruments::Instruments;
 use judge::Judge;
 use operator::{Batching, Operator, SharedState};
 use redb::Database;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
@@ -443,7 +444,7 @@ impl Server {
             refresh: Duration::from_secs(config.refresh_s),
             gossip: gossip.clone(),
             instruments: instruments.clone(),
-            ahead_since: None,
+            ahead_since: BTreeMap::new(),
         };
         let (stop, done) = (self.shutdown.clone(), self.shutdown.clone());
         // Both write to disk: each on a thread of its own, not on one that serves others.

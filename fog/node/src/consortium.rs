@@ -1,8 +1,8 @@
 //! The log of many parties, as this site sees it and is seen in it.
 //!
 //! [`envoy`] puts the site's log before the members, [`view`] copies theirs, [`roll`] is what that says about this site's
-//! edges and devices, [`items`] what is
-//! watched over for the members' chains of custody, and [`held`] what edges keep meanwhile. What counts is what the pinned policy's quorum has cosigned.
+//! edges and devices, [`items`] what is watched over for the members' chains of custody, and [`held`] what edges keep
+//! meanwhile. What counts is what the pinned policy's quorum has cosigned.
 
 pub(crate) mod envoy;
 mod held;
@@ -11,7 +11,8 @@ pub(crate) mod roll;
 pub(crate) mod view;
 
 use crate::config::ConsortiumConfig;
-pub use envoy::{EnvoyError, PUT_FORWARD};
+pub use envoy::PUT_FORWARD;
+use haar_ledger::client::{Client, HttpError, http};
 use haar_ledger::{Policy, PolicySyntaxError, VerifierKey};
 pub(crate) use held::Held;
 use sha2::{Digest, Sha256};
@@ -43,12 +44,16 @@ pub enum PinnedError {
     /// Not exactly one log.
     #[error("consortium.policy_file names {0} logs; a site is put before one")]
     Logs(usize),
+    /// The HTTPS client.
+    #[error(transparent)]
+    Http(#[from] HttpError),
 }
 
-/// The policy that this site pins, which names one log.
+/// The policy that this site pins, which names one log; and how it speaks with that log's nodes.
 pub(crate) struct Pinned {
-    pub(crate) policy: Policy,
-    pub(crate) log: VerifierKey,
+    policy: Policy,
+    log: VerifierKey,
+    http: reqwest::Client,
 }
 
 impl Pinned {
@@ -58,6 +63,11 @@ impl Pinned {
             .map_err(|error| PinnedError::File { path: path.clone(), error })?;
         let policy: Policy = text.parse()?;
         let [log] = policy.logs() else { return Err(PinnedError::Logs(policy.logs().len())) };
-        Ok(Self { log: log.key.clone(), policy })
+        let http = http(config.ca_file.as_deref())?;
+        Ok(Self { log: log.key.clone(), policy, http })
+    }
+
+    fn clients(&self, urls: &[String]) -> Vec<Client> {
+        urls.iter().map(|url| Client::new(self.http.clone(), url)).collect()
     }
 }

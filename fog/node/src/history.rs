@@ -87,8 +87,7 @@ impl Counting {
     pub(crate) fn take_into(&mut self, sums: &mut BTreeMap<DeviceId, DeviceTally>) {
         for (id, device) in &mut self.0 {
             if device.tally.readings > 0 {
-                add(sums.entry(id.clone()).or_default(), &device.tally);
-                device.tally = DeviceTally::default();
+                sums.entry(id.clone()).or_default().add(&std::mem::take(&mut device.tally));
             }
         }
         self.0.retain(|_, device| !device.promised.is_empty());
@@ -144,15 +143,15 @@ pub(crate) fn untold(
     Ok(untold.into_iter().collect())
 }
 
-/// Notes what leaf `index` of the members' log has told them; durable, so that nothing is told twice.
+/// Notes what leaf `index` of the members' log has told them; durable, so that nothing is told twice. Waits for
+/// the committer's transaction to end.
 pub(crate) fn told(
     db: &Database,
     index: u64,
     devices: &BTreeMap<String, DeviceTally>,
 ) -> Result<(), redb::Error> {
     let tx = db.begin_write()?;
-    let before = crate::consortium::envoy::set(&tx, TOLD_BY, index)?;
-    if before.is_none_or(|before| before < index) {
+    if crate::consortium::envoy::raise(&tx, TOLD_BY, index)? {
         let mut table = tx.open_table(TOLD)?;
         for (name, tally) in devices {
             let device = name.rsplit('/').next().unwrap_or_default();
@@ -170,15 +169,9 @@ fn add_row(
 ) -> Result<(), redb::Error> {
     let (readings, faulty, late) = table.get(device)?.map_or((0, 0, 0), |row| row.value());
     let mut sum = DeviceTally { readings, faulty, late };
-    add(&mut sum, tally);
+    sum.add(tally);
     table.insert(device, (sum.readings, sum.faulty, sum.late))?;
     Ok(())
-}
-
-fn add(sum: &mut DeviceTally, more: &DeviceTally) {
-    sum.readings = sum.readings.saturating_add(more.readings);
-    sum.faulty = sum.faulty.saturating_add(more.faulty);
-    sum.late = sum.late.saturating_add(more.late);
 }
 
 #[cfg(test)]

@@ -40,7 +40,7 @@ pub use config::{
     NotifyTarget, ParametersConfig, SmtpTarget, TelemetryConfig, WebhookTarget,
 };
 pub use consortium::view::ViewError;
-pub use consortium::{EnvoyError, PUT_FORWARD, PinnedError, copy_file};
+pub use consortium::{PUT_FORWARD, PinnedError, copy_file};
 pub use erasure::{Erasure, ErasureError};
 pub use node::{RunError, Running, StartError, run, start};
 pub use stats::{FogStats, RecentFlag};

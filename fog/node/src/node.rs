@@ -7,7 +7,7 @@ use crate::config::{Config, ConfigError, KeepUntil};
 use crate::consortium::envoy::Envoy;
 use crate::consortium::roll::Roll;
 use crate::consortium::view::{Follower, ViewError};
-use crate::consortium::{EnvoyError, Held};
+use crate::consortium::{Held, Pinned, PinnedError};
 use crate::courses::Courses;
 use crate::ingest::{Counters, EpochEnd, Gate, Ingest, QUEUED_INBOUND};
 use crate::models::{Models, ModelsError, Monitor};
@@ -63,9 +63,9 @@ pub enum StartError {
     /// Who is told of alarms.
     #[error(transparent)]
     Notify(#[from] NotifyError),
-    /// The way to the consortium log.
+    /// The consortium log that is pinned.
     #[error(transparent)]
-    Consortium(#[from] EnvoyError),
+    Consortium(#[from] PinnedError),
     /// What is known of the consortium log.
     #[error(transparent)]
     View(#[from] ViewError),
@@ -203,9 +203,11 @@ pub async fn start(
     let dir = &config.data_dir;
     let (envoy, view) = match &config.consortium {
         Some(own) => {
-            let view = Follower::open(own, dir, &store, roll.clone(), &metrics)?;
+            let pinned = Pinned::load(own)?;
+            let view = Follower::open(own, &pinned, dir, &store, roll.clone(), &metrics)?;
             let (store, gate) = (Arc::clone(&store), Arc::clone(&gate));
-            let envoy = Envoy::new(own, store, gate, (roll, view.view()), &metrics)?;
+            let envoy = Envoy::new(own, &pinned, store, gate, (roll, view.view()), &metrics)
+                .map_err(StoreError::from)?;
             (Some(envoy), Some(view))
         }
         None => (None, None),

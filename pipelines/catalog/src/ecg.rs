@@ -87,7 +87,7 @@ pub(crate) fn describe(
         set(name, feature);
     }
     let usable = quality.is_some_and(|index| index >= MIN_QUALITY);
-    group::describe_ecg(&mut features, groups, (mv, rate), &peaks, usable);
+    group::describe_ecg(&mut features, groups, (mv, rate), (&peaks, &rhythm), usable);
     // Only where beats are scored: cutting them out is most of the work.
     let inputs = match model {
         None | Some(RHYTHM_MODEL) => vec![None; peaks.len()],
@@ -173,11 +173,7 @@ pub(crate) fn conclude_rhythm(description: &mut EcgDescription, score: &RhythmSc
 
 /// Intervals between peaks. One over missing samples, where a beat may have gone unseen, is no interval:
 /// NaN, which [`RrSeries`] takes for implausible.
-pub(crate) fn intervals_ms(
-    mv: &[f32],
-    rate: SampleRate,
-    peaks: &[usize],
-) -> impl Iterator<Item = f64> {
+fn intervals_ms(mv: &[f32], rate: SampleRate, peaks: &[usize]) -> impl Iterator<Item = f64> {
     peaks.windows(2).map(move |pair| {
         let whole =
             mv.get(pair[0]..pair[1]).is_some_and(|between| between.iter().all(|mv| mv.is_finite()));

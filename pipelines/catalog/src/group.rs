@@ -2,16 +2,15 @@
 //! work and bytes in every digest, and not every ward acts on them.
 
 use crate::Family;
-use crate::ecg::intervals_ms;
 use haar_schema::{Feature, Features, Missing, SampleRate, SignalId};
 use haar_signals::ecg::qt::{Correction, QtError, qt_intervals, summarise};
 use haar_signals::ecg::st::{StError, median_st};
-use haar_signals::ecg::{Delineation, NnSeries, RrSeries, delineate, hrv};
+use haar_signals::ecg::{Delineation, RrSeries, delineate, hrv};
 use haar_signals::scores::{
     MewsInputs, PartialScore, QsofaInputs, ShockInputs, mews, qsofa, shock_index,
 };
 
-/// HRV of a window in which fewer of the intervals are normal says little (see [`NnSeries::kept`]).
+/// HRV of a window in which fewer of the intervals are normal says little (see [`haar_signals::ecg::NnSeries::kept`]).
 const MIN_KEPT: f64 = 0.9;
 /// A lead in which QT scatters by more shows no clear T wave (see [`haar_signals::ecg::qt::QtSummary`]).
 const MAX_QT_SPREAD_MS: f64 = 60.0;
@@ -144,12 +143,12 @@ const SHOCK: [(&str, &str, &str); 2] = [
     ),
 ];
 
-/// Adds the groups of a window of ECG. `peaks` are its R peaks; `usable`: the signal is good enough for what is computed from them.
+/// Adds the groups of a window of ECG. `peaks` are its R peaks, `rhythm` the intervals between them; `usable`: the signal is good enough for what is computed from them.
 pub(crate) fn describe_ecg(
     features: &mut Features,
     groups: &[Group],
     (mv, rate): (&[f32], SampleRate),
-    peaks: &[usize],
+    (peaks, rhythm): (&[usize], &RrSeries),
     usable: bool,
 ) {
     let no_data = peaks.is_empty() && mv.iter().all(|mv| !mv.is_finite());
@@ -172,7 +171,7 @@ pub(crate) fn describe_ecg(
         };
         refuse(features, *group, why);
         match group {
-            Group::Hrv if usable => variability(features, mv, rate, peaks),
+            Group::Hrv if usable => variability(features, rhythm),
             Group::St if usable => st(features, mv, rate, &beats),
             Group::Qt if usable => qt(features, mv, rate, &beats),
             _ => {}
@@ -186,8 +185,8 @@ fn set(features: &mut Features, name: &str, value: Option<f64>) {
     }
 }
 
-fn variability(features: &mut Features, mv: &[f32], rate: SampleRate, peaks: &[usize]) {
-    let nn: NnSeries = RrSeries::from_intervals_ms(intervals_ms(mv, rate, peaks)).nn();
+fn variability(features: &mut Features, rhythm: &RrSeries) {
+    let nn = rhythm.nn();
     let Some(kept) = nn.kept() else { return };
     if kept < MIN_KEPT {
         for (name, ..) in Group::Hrv.table() {

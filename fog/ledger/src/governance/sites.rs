@@ -76,6 +76,15 @@ pub struct DeviceTally {
     pub late: u64,
 }
 
+impl DeviceTally {
+    /// Adds what came in another time.
+    pub fn add(&mut self, more: &Self) {
+        self.readings = self.readings.saturating_add(more.readings);
+        self.faulty = self.faulty.saturating_add(more.faulty);
+        self.late = self.late.saturating_add(more.late);
+    }
+}
+
 /// All that is known of a device.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -45,8 +45,8 @@ pub(crate) struct Cosigning<P> {
     pub(crate) refresh: Duration,
     pub(crate) gossip: Gossip,
     pub(crate) instruments: Instruments,
-    /// Since when witnesses have only been ahead of what is here.
-    pub(crate) ahead_since: Option<Instant>,
+    /// Since when each witness has been ahead of what is here.
+    pub(crate) ahead_since: BTreeMap<String, Instant>,
 }
 
 /// One checkpoint on its way to the quorum.
@@ -163,17 +163,18 @@ impl<P: Fn() -> (Policy, bool)> Cosigning<P> {
             tracing::error!(witness = answer.witness, "a cosignature does not fit");
             self.gossip.bad_signature(&format!("{}{line}", answer.signed), key).await;
         }
-        if answer.line.is_some() {
-            self.ahead_since = None;
-        }
         if let Some(ahead) = &answer.ahead {
             // Another node of this log may have been quicker; then this one has it too in a moment.
             let newest = self.latest.borrow().size();
             let theirs =
                 Head::open_cosigned(ahead.as_bytes(), std::slice::from_ref(self.tiles.log()));
             let is_ahead = theirs.is_ok_and(|(head, _)| head.size > newest);
-            let since = *self.ahead_since.get_or_insert_with(Instant::now);
-            if is_ahead && since.elapsed() >= AHEAD_FOR {
+            if !is_ahead {
+                self.ahead_since.remove(&answer.witness);
+                return;
+            }
+            let since = self.ahead_since.entry(answer.witness.clone()).or_insert_with(Instant::now);
+            if since.elapsed() >= AHEAD_FOR {
                 tracing::error!(
                     witness = answer.witness,
                     ours = newest,
@@ -182,6 +183,8 @@ impl<P: Fn() -> (Policy, bool)> Cosigning<P> {
                 );
                 self.instruments.behind_witness();
             }
+        } else if answer.line.is_some() {
+            self.ahead_since.remove(&answer.witness);
         }
     }
 

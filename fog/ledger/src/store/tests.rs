@@ -17,38 +17,24 @@ pub(crate) struct Etcd {
 }
 
 impl Etcd {
-    /// Starts one by `command` (`etcd`, or something that runs it elsewhere, such as `ip netns exec`).
-    pub(crate) fn start(
-        command: &[&str],
-        name: &str,
-        addr: &str,
-        ports: (u16, u16),
-        cluster: &str,
-        dir: &Path,
-    ) -> Self {
-        let (client, peer) =
-            (format!("http://{addr}:{}", ports.0), format!("http://{addr}:{}", ports.1));
-        let child = Command::new(command[0])
-            .args(&command[1..])
-            .args(["--name", name, "--log-level", "error", "--logger", "zap"])
+    /// A cluster of one, and its URL.
+    pub(crate) fn single(dir: &Path) -> (Self, String) {
+        let (client, peer) = (
+            format!("http://127.0.0.1:{}", free_port()),
+            format!("http://127.0.0.1:{}", free_port()),
+        );
+        let child = Command::new("etcd")
+            .args(["--name", "one", "--log-level", "error", "--logger", "zap"])
             .arg("--data-dir")
-            .arg(dir.join(name))
+            .arg(dir.join("one"))
             .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
             .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
-            .args(["--initial-cluster", cluster])
+            .args(["--initial-cluster", &format!("one={peer}")])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .expect("etcd is needed for this test: apt-get install etcd-server");
-        Self { child }
-    }
-
-    /// A cluster of one, and its URL.
-    pub(crate) fn single(dir: &Path) -> (Self, String) {
-        let ports = (free_port(), free_port());
-        let cluster = format!("one=http://127.0.0.1:{}", ports.1);
-        let own = Self::start(&["etcd"], "one", "127.0.0.1", ports, &cluster, dir);
-        (own, format!("http://127.0.0.1:{}", ports.0))
+        (Self { child }, client)
     }
 
     /// The process that was started.

@@ -25,15 +25,15 @@
 //! Losing a row means doing it again: entries are made deterministically, and the log knows them by their
 //! bytes.
 
+use super::Pinned;
 use super::items::Items;
 use super::roll::Roll;
 use super::view::SharedView;
-use super::{Pinned, PinnedError};
 use crate::config::{ConsortiumConfig, KeepUntil};
 use crate::history;
 use crate::ingest::Gate;
 use crate::store::Store;
-use haar_ledger::client::{Client, FetchError, HttpError, Level, SiteAt, SubmitError, http};
+use haar_ledger::client::{Client, FetchError, Level, SiteAt, SubmitError};
 use haar_ledger::consent::is_emergency;
 use haar_ledger::consortium::included;
 use haar_ledger::evidence::Evidence;
@@ -85,21 +85,6 @@ pub(crate) fn create(tx: &WriteTransaction) -> Result<(), redb::Error> {
     Ok(())
 }
 
-/// Why the site has no envoy.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum EnvoyError {
-    /// The pinned policy.
-    #[error(transparent)]
-    Pinned(#[from] PinnedError),
-    /// The HTTPS client.
-    #[error(transparent)]
-    Http(#[from] HttpError),
-    /// How far the site log had come.
-    #[error("the fog's database: {0}")]
-    Database(#[from] redb::Error),
-}
-
 /// A site checkpoint on its way.
 struct Waiting {
     size: u64,
@@ -135,12 +120,13 @@ struct Instruments {
 impl Envoy {
     pub(crate) fn new(
         config: &ConsortiumConfig,
+        pinned: &Pinned,
         store: Arc<Store>,
         gate: Arc<Gate>,
         (roll, view): (Roll, SharedView),
         metrics: &Metrics,
-    ) -> Result<Self, EnvoyError> {
-        let Pinned { policy, log } = Pinned::load(config)?;
+    ) -> Result<Self, redb::Error> {
+        let Pinned { policy, log, .. } = pinned;
         let origin = log.origin().to_owned();
         if begin(&store, log.as_str())? {
             tracing::info!(
@@ -148,23 +134,19 @@ impl Envoy {
                 "another log than before; what was not witnessed is put forward again"
             );
         }
-        let http = http(config.ca_file.as_deref())?;
-        let clients = |urls: &[String]| -> Vec<Client> {
-            urls.iter().map(|url| Client::new(http.clone(), url)).collect()
-        };
         let informants = match config.evidence_from.as_slice() {
             [] => &config.urls,
             named => named,
         };
         Ok(Self {
-            clients: clients(&config.urls),
-            informants: clients(informants),
+            clients: pinned.clients(&config.urls),
+            informants: pinned.clients(informants),
             store,
             gate,
             roll,
             view,
             items_file: config.items_file.clone(),
-            policy,
+            policy: policy.clone(),
             origin,
             every: Duration::from_millis(config.every_ms),
             release_at: config.edges_keep_until,
@@ -311,7 +293,7 @@ impl Envoy {
         {
             let entry = client.entry(at.index).await?;
             entry.verify(self.store.log().identity().vkey())?;
-            self.sequenced(at.size, at.index, entry)?;
+            self.sequenced(at.size, at.index, entry).await?;
             return Ok(());
         }
         let known = known.map_or(0, |(_, at)| at.size);
@@ -327,14 +309,17 @@ impl Envoy {
         let entry = Entry::sign(EntryKind::SiteCheckpoint, &self.origin, &body, &[identity])?;
         let index = self.submit(&entry, Level::Witnessed).await?;
         self.count("site-checkpoint");
-        self.sequenced(size, index, entry)?;
+        self.sequenced(size, index, entry).await?;
         Ok(())
     }
 
-    fn sequenced(&mut self, size: u64, index: u64, entry: Entry) -> Result<(), RoundError> {
-        let body: SiteCheckpointBody = entry.body()?;
-        if !body.devices.is_empty() {
-            history::told(self.store.database(), index, &body.devices)?;
+    async fn sequenced(&mut self, size: u64, index: u64, entry: Entry) -> Result<(), RoundError> {
+        let SiteCheckpointBody { devices, .. } = entry.body()?;
+        if !devices.is_empty() {
+            let store = Arc::clone(&self.store);
+            tokio::task::spawn_blocking(move || history::told(store.database(), index, &devices))
+                .await
+                .map_err(|_| RoundError::Stopped)??;
         }
         self.remember(SEQUENCED, size)?;
         if self.release_at == KeepUntil::Sequenced {
@@ -491,13 +476,21 @@ fn is_break_glass(snapshot: &Snapshot, index: u64) -> Result<bool, ReadError> {
     }
 }
 
-/// Writes a row of the table; what stood there.
-pub(crate) fn set(
-    tx: &WriteTransaction,
-    key: &str,
-    number: u64,
-) -> Result<Option<u64>, redb::Error> {
-    Ok(tx.open_table(TABLE)?.insert(key, number)?.map(|row| row.value()))
+/// Writes a row of the table.
+pub(crate) fn set(tx: &WriteTransaction, key: &str, number: u64) -> Result<(), redb::Error> {
+    tx.open_table(TABLE)?.insert(key, number)?;
+    Ok(())
+}
+
+/// Writes a row of the table if it has no number that is as great; whether it was written.
+pub(crate) fn raise(tx: &WriteTransaction, key: &str, number: u64) -> Result<bool, redb::Error> {
+    let mut table = tx.open_table(TABLE)?;
+    let known = table.get(key)?.map(|row| row.value());
+    let is_greater = known.is_none_or(|known| known < number);
+    if is_greater {
+        table.insert(key, number)?;
+    }
+    Ok(is_greater)
 }
 
 /// How far the site log has come: put forward, sequenced, witnessed.

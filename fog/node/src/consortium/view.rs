@@ -11,10 +11,9 @@
 //! operator has witnesses cosign again every few seconds, so it grows only if operator or network are gone.
 
 use super::roll::Roll;
-use super::{Pinned, PinnedError, copy_file};
+use super::{Pinned, copy_file};
 use crate::config::ConsortiumConfig;
 use crate::store::Store;
-use haar_ledger::client::{Client, HttpError, http};
 use haar_ledger::consent::{BundleError, Consents, Decider, SignedStatement};
 use haar_ledger::consortium::{Copy as LogCopy, Lineage, Reader, Tiles, TilesError};
 use haar_ledger::governance::State;
@@ -48,9 +47,6 @@ pub(crate) fn statements(
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ViewError {
-    /// The pinned policy.
-    #[error(transparent)]
-    Pinned(#[from] PinnedError),
     /// The copy of the consortium log.
     #[error("the copy of the consortium log: {0}")]
     Copy(#[from] TilesError),
@@ -78,9 +74,6 @@ pub enum ViewError {
     /// What patients have said.
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// The HTTPS client.
-    #[error(transparent)]
-    Http(#[from] HttpError),
 }
 
 /// The consortium's state and the patients' statements.
@@ -163,19 +156,18 @@ impl Follower {
     /// Begins with what is on disk.
     pub(crate) fn open(
         config: &ConsortiumConfig,
+        pinned: &Pinned,
         data_dir: &Path,
         store: &Store,
         roll: Roll,
         metrics: &Metrics,
     ) -> Result<Self, ViewError> {
-        let Pinned { policy, log } = Pinned::load(config)?;
+        let Pinned { policy, log, .. } = pinned;
         let before = lineage(&config.predecessors, data_dir)?;
-        let path = data_dir.join(copy_file(&log));
+        let path = data_dir.join(copy_file(log));
         let db = redb::Database::create(path).map_err(redb::Error::from)?;
-        let tiles = Tiles::open(Arc::new(db), log)?;
-        let http = http(config.ca_file.as_deref())?;
-        let readers = config.urls.iter();
-        let readers = readers.map(|url| Reader::new(Client::new(http.clone(), url))).collect();
+        let tiles = Tiles::open(Arc::new(db), log.clone())?;
+        let readers = pinned.clients(&config.urls).into_iter().map(Reader::new).collect();
         let poll = Duration::from_millis(config.poll_ms);
         let mut view = View::default();
         let mut first = 0;
@@ -194,6 +186,7 @@ impl Follower {
         let view = SharedView(Arc::new(RwLock::new(view)));
         let vouched = metrics.gauge(&names::FOG_CONSORTIUM_VOUCHED);
         let copy = LogCopy::open(tiles)?;
+        let policy = policy.clone();
         Ok(Self { copy, before, policy, readers, poll, view, roll, vouched })
     }
 
