@@ -18,6 +18,7 @@ mod custody;
 mod devices;
 mod e2e;
 mod edge_keys;
+mod erasure;
 mod fuzz_replay;
 mod kills;
 mod models;

@@ -112,6 +112,15 @@ impl Alarms {
             .collect()
     }
 
+    /// Forgets a patient and all alarms of theirs, without a step and without a row to write: who calls has removed the row.
+    pub fn forget(&mut self, subject: Subject) {
+        let who = Some(subject);
+        if let Some(Timed { due: Some(at), .. }) = self.patients.remove(&who) {
+            self.due.remove(&(at, who));
+        }
+        self.changed.remove(&who);
+    }
+
     /// The alarms that are not over, the most pressing first, then by their beginning.
     pub fn open(&self) -> Vec<OpenAlarm> {
         let mut open: Vec<OpenAlarm> = self

@@ -62,6 +62,7 @@ pub use policy::{
     PolicyWitness, Rule, usual_threshold,
 };
 pub use privacy::erasure::{EraseError, Erased, MAX_ERASED, Sealing, erasure_name};
+pub use privacy::facts::{FactError, FactOpener, FactSealer, MAX_FACT_BYTES, Place};
 pub use privacy::records_key::{RecordsKey, RecordsKeyError};
 pub use privacy::seal::{Held, Keyholder, MAX_KEYS, Random, SealError};
 pub use proof::{MAX_PROOF_BYTES, ProofError, ProofFile, ProofKind};

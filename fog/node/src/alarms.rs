@@ -11,7 +11,7 @@ use haar_alarms::{
     Action, Alarms, Condition, Input, OpenAlarm, RaisedFlag, StepError, Transition, Window,
 };
 use haar_dataflow::conclude::Concluded;
-use haar_schema::Timestamp;
+use haar_schema::{Subject, Timestamp};
 use haar_telemetry::{Counter, Gauge, KeyValue, Metrics, names};
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -150,6 +150,12 @@ impl Warden {
             steps.transitions.extend(self.alarms.step(now, &input).unwrap_or_default());
         }
         steps
+    }
+
+    /// The patient was erased: their alarms are gone, without a step.
+    pub(crate) fn forget(&mut self, subject: Subject) {
+        self.alarms.forget(subject);
+        self.show();
     }
 
     /// The rows to write with the steps.

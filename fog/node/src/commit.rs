@@ -12,13 +12,16 @@
 use crate::alarms::Warden;
 use crate::courses::Courses;
 use crate::devices::FaultCounter;
+use crate::erasure::eraser::Eraser;
 use crate::ingest::{EpochEnd, Gate, LaneEnd};
 use crate::models::{Decided, Monitor, Taken};
 use crate::notify::Roster;
 use crate::parameters::Registrar;
 use crate::sepsis::Charts;
 use crate::stats::{RecentFlag, Tally};
-use crate::store::{CommitError, Epoch, Known, Notice, Position, Store, keyholder};
+use crate::store::{
+    CommitError, Epoch, Known, Notice, Position, Store, StoreEraseError, keyholder,
+};
 use haar_dataflow::conclude::Concluded;
 use haar_dataflow::deployment::Said;
 use haar_dataflow::item::Lane;
@@ -39,6 +42,9 @@ pub enum CommitterError {
     /// An epoch was not committed.
     #[error(transparent)]
     Commit(#[from] CommitError),
+    /// It is not known whether patients were erased.
+    #[error(transparent)]
+    Erase(#[from] StoreEraseError),
     /// A worker stopped before its epoch was complete.
     #[error("the dataflow stopped in the middle of an epoch; see its panic in the log")]
     Dataflow,
@@ -60,6 +66,7 @@ pub(crate) struct Work {
     pub(crate) warden: Warden,
     pub(crate) roster: Roster,
     pub(crate) registrar: Registrar,
+    pub(crate) eraser: Eraser,
     pub(crate) courses: Courses,
     pub(crate) charts: Charts,
     pub(crate) decided: Decided,
@@ -76,6 +83,7 @@ pub(crate) struct Committer {
     warden: Warden,
     roster: Roster,
     registrar: Registrar,
+    eraser: Eraser,
     courses: Courses,
     charts: Charts,
     decided: Decided,
@@ -98,6 +106,7 @@ struct Instruments {
     flags: Counter<u64>,
     faults: FaultCounter,
     late: Counter<u64>,
+    left_out: Counter<u64>,
     commit: Histogram<f64>,
     epoch: Histogram<f64>,
     ingest_to_flag: Histogram<f64>,
@@ -116,6 +125,8 @@ struct Draft {
     windows: BTreeMap<String, u64>,
     corrections: BTreeMap<String, u64>,
     replayed: u64,
+    /// Windows of patients who were erased.
+    left_out: u64,
 }
 
 impl Committer {
@@ -127,6 +138,7 @@ impl Committer {
             flags: metrics.counter(&names::FOG_FLAGS),
             faults: FaultCounter::new(metrics),
             late: metrics.counter(&names::FOG_LATE),
+            left_out: metrics.counter(&names::FOG_LEFT_OUT),
             commit: metrics.histogram(&names::FOG_COMMIT_SECONDS),
             epoch: metrics.histogram(&names::FOG_EPOCH_SECONDS),
             ingest_to_flag: metrics.histogram(&names::FOG_INGEST_TO_FLAG_SECONDS),
@@ -143,6 +155,7 @@ impl Committer {
             warden,
             roster,
             registrar,
+            eraser,
             courses,
             charts,
             decided,
@@ -158,6 +171,7 @@ impl Committer {
             warden,
             roster,
             registrar,
+            eraser,
             courses,
             charts,
             decided,
@@ -196,6 +210,7 @@ impl Committer {
     }
 
     fn commit(&mut self, end: &EpochEnd, finished: Vec<WorkerEpoch>) -> Result<(), CommitterError> {
+        self.erase()?;
         self.note_lanes(end, &finished);
         self.note_counts(&finished);
         let (mut windows, mut episodes, mut rollups) = (Vec::new(), Vec::new(), Vec::new());
@@ -280,6 +295,20 @@ impl Committer {
         }
         trace_commit(&end.lanes, appended.first_index, draft.epoch.records.len());
         self.report(&draft, appended.first_index, appended.checkpoint.note().len());
+        Ok(())
+    }
+
+    /// Follows orders to erase patients; what is in memory of them goes too.
+    fn erase(&mut self) -> Result<(), CommitterError> {
+        let Self { eraser, warden, courses, charts, registrar, tally, .. } = self;
+        let at = now();
+        eraser.follow(at, |subject| {
+            warden.forget(subject);
+            courses.forget(subject);
+            charts.forget(subject);
+            registrar.forget(subject);
+            tally.lock().forget(subject, at);
+        })?;
         Ok(())
     }
 
@@ -380,6 +409,10 @@ impl Committer {
                 .get(&window.lane)
                 .is_none_or(|progress| window.seq <= progress.position.durable_through);
             let digest = &window.digest;
+            if self.eraser.leaves_out(digest.key.subject, digest.key.start_us) {
+                draft.left_out += 1;
+                continue;
+            }
             let mut inputs = [0; 32];
             // Made by `InputsDigest`, so it is 64 hexadecimal digits.
             let _ = hex::decode_to_slice(&digest.inputs.sha256, &mut inputs);
@@ -392,7 +425,7 @@ impl Committer {
                 continue;
             }
             known.insert(digest.id, new);
-            draft.epoch.windows.push((digest.id, new));
+            draft.epoch.windows.push((digest.id, digest.key.subject, new));
             self.courses.judge(&mut window, &models.personal, &mut said);
             self.charts.judge(&mut window, &models.sepsis, &mut said);
             draft.add(window)?;
@@ -409,6 +442,7 @@ impl Committer {
         let recorded: usize = records.iter().map(|held| held.record.body.len()).sum();
         let leaves = first_index + records.len() as u64;
         self.instruments.epochs.add(1, &[]);
+        self.instruments.left_out.add(draft.left_out, &[]);
         self.instruments.log_bytes.add(recorded as u64, &[]);
         self.instruments.leaves.record(leaves as f64, &[]);
         let mut tally = self.tally.lock();

@@ -32,6 +32,9 @@ pub struct Config {
     /// Who may set parameters of single patients.
     #[serde(default)]
     pub parameters: ParametersConfig,
+    /// Who may have patients erased.
+    #[serde(default)]
+    pub erasure: ErasureConfig,
     /// Which models run.
     #[serde(default)]
     pub models: ModelsConfig,
@@ -109,6 +112,14 @@ pub struct AlarmsConfig {
 #[serde(deny_unknown_fields, default)]
 pub struct ParametersConfig {
     /// Verifier keys of the doctors; default none: nobody may.
+    pub trusted_keys: Vec<String>,
+}
+
+/// Who may have patients erased while the fog runs.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ErasureConfig {
+    /// Verifier keys of those who may order it; default none: nobody may.
     pub trusted_keys: Vec<String>,
 }
 

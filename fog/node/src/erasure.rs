@@ -1,17 +1,20 @@
-//! Erasing patients from a fog that is stopped.
+//! Erasing patients: from a fog that is stopped (here), and from one that runs ([`eraser`], by a signed [`order`]).
 //!
 //! Their data keys are destroyed, which the log says in a leaf each; see `haar-ledger`. Their courses, open
 //! alarms, parameters and the hashes of their windows' inputs go in the same transaction.
 //!
 //! # Not erased
-//! What edges have in their spools, what was sent to others, backups, records from before they were
-//! sealed. Pages of the database that were freed are overwritten only when they are used again: until then
-//! the rows of this crate that were removed (not the log's, which are sealed) can be found in the file.
+//! What edges have in their spools (until they may forget it; the fog leaves out what comes of it), what was sent to others, backups. In a fog
+//! that runs, readings of windows that are still open and a day's episodes stay in the dataflow's memory until they are over, and are neither
+//! committed nor shown; grants and revocations of the patient stay in the memory of the read API until it is started again.
 
 use crate::store::{DATABASE_FILE, RECORDS_KEY_FILE, Store, StoreEraseError, StoreError};
 use haar_ledger::{Erased, Identity, IdentityError};
-use haar_schema::Subject;
+use haar_schema::{Subject, Timestamp};
 use std::path::PathBuf;
+
+pub(crate) mod eraser;
+pub(crate) mod order;
 
 /// Whose data directory, and its keys.
 #[derive(Clone, Debug)]
@@ -43,11 +46,11 @@ pub enum ErasureError {
 }
 
 impl Erasure {
-    /// Erases these patients, all or none.
+    /// Erases these patients, all or none. `now`: the time by this machine's clock.
     ///
     /// # Errors
     /// If the fog runs, a key is missing, or one of them is unknown. What is not certain is said to be so.
-    pub fn run(&self, subjects: &[Subject]) -> Result<Vec<Erased>, ErasureError> {
+    pub fn run(&self, subjects: &[Subject], now: Timestamp) -> Result<Vec<Erased>, ErasureError> {
         let database = self.data_dir.join(DATABASE_FILE);
         if !database.exists() {
             return Err(ErasureError::NoDatabase(database));
@@ -57,6 +60,6 @@ impl Erasure {
         let identity = Identity::load(&beside(&self.log_key, "log.key"))?;
         let records_key = beside(&self.records_key, RECORDS_KEY_FILE);
         let store = Store::open_with(&self.data_dir, identity, records_key)?;
-        Ok(store.erase(subjects)?)
+        Ok(store.erase(subjects, now)?)
     }
 }

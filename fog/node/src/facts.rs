@@ -74,6 +74,12 @@ impl<S: Serialize + DeserializeOwned> Facts<S> {
         self.states.entry(subject).or_default()
     }
 
+    /// Forgets a patient, without a row to write: who calls has removed it.
+    pub(crate) fn forget(&mut self, subject: Subject) {
+        self.states.remove(&subject);
+        self.changed.remove(&subject);
+    }
+
     /// The patient's row is to be written.
     pub(crate) fn changed(&mut self, subject: Subject) {
         self.changed.insert(subject);

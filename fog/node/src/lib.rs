@@ -36,11 +36,12 @@ pub use access::{AccessError, StudyKeysError};
 pub use alarms::seen as seen_by_alarms;
 pub use config::{
     AccessConfig, AdminConfig, AlarmsConfig, Config, ConfigError, ConsortiumConfig, DataflowConfig,
-    EdgeKeys, FhirTarget, KeepUntil, LinkConfig, LogConfig, MailTls, ModelsConfig, MqttTarget,
-    NotifyTarget, ParametersConfig, SmtpTarget, TelemetryConfig, WebhookTarget,
+    EdgeKeys, ErasureConfig, FhirTarget, KeepUntil, LinkConfig, LogConfig, MailTls, ModelsConfig,
+    MqttTarget, NotifyTarget, ParametersConfig, SmtpTarget, TelemetryConfig, WebhookTarget,
 };
 pub use consortium::view::ViewError;
 pub use consortium::{PUT_FORWARD, PinnedError, copy_file};
+pub use erasure::order::{ErasureOrder, MAX_ORDER_BYTES, OrderError, VALID_US};
 pub use erasure::{Erasure, ErasureError};
 pub use node::{RunError, Running, StartError, run, start};
 pub use stats::{FogStats, RecentFlag};

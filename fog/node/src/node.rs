@@ -2,13 +2,14 @@
 
 use crate::access::{Access, AccessError};
 use crate::alarms::Warden;
-use crate::commit::{Committer, CommitterError, Work};
+use crate::commit::{self, Committer, CommitterError, Work};
 use crate::config::{Config, ConfigError, KeepUntil};
 use crate::consortium::envoy::Envoy;
 use crate::consortium::roll::Roll;
 use crate::consortium::view::{Follower, ViewError};
 use crate::consortium::{Held, Pinned, PinnedError};
 use crate::courses::Courses;
+use crate::erasure::eraser::Eraser;
 use crate::ingest::{Counters, EpochEnd, Gate, Ingest, QUEUED_INBOUND};
 use crate::models::{Models, ModelsError, Monitor};
 use crate::notify::outbox::Outbox;
@@ -184,6 +185,8 @@ pub async fn start(
     let (link_addr, admin_addr) = (link.local_addr(), admin.local_addr());
     let Models { deployments, expected, decided, follower } =
         Models::open(&config.models, &store, &metrics)?;
+    let (eraser, orders) =
+        Eraser::restore(&store, config.erasure.trusted_keys.clone(), commit::now())?;
     let (registrar, charts) = Registrar::restore(&store, config.parameters.trusted_keys.clone())?;
     let runtime =
         runtime::start(&pipelines, &deployments, registrar.ward(), config.dataflow.workers)?;
@@ -244,6 +247,7 @@ pub async fn start(
         warden,
         roster,
         registrar,
+        eraser,
         courses: Courses::restore(store.courses().map_err(StoreError::from)?),
         charts: Charts::restore(store.charts().map_err(StoreError::from)?),
         decided,
@@ -257,6 +261,7 @@ pub async fn start(
         desk,
         outbox,
         charts,
+        orders,
     ));
     let (last_batch, drained) = (CancellationToken::new(), CancellationToken::new());
     let ingest_stop = last_batch.clone();

@@ -130,6 +130,11 @@ impl Registrar {
         self.requests.try_iter().take(QUEUED_NOTES).filter_map(take).collect()
     }
 
+    /// The patient was erased.
+    pub(crate) fn forget(&self, subject: Subject) {
+        self.ward.write().unwrap_or_else(PoisonError::into_inner).forget(subject);
+    }
+
     fn take_one(&self, now: Timestamp, note: &[u8]) -> Result<(Subject, u32), RefusedNote> {
         let parameters = Parameters::open(note, &self.authorised)?;
         let mut ward = self.ward.write().unwrap_or_else(PoisonError::into_inner);

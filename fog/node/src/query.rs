@@ -12,13 +12,17 @@
 //! - `GET /v1/alarms/outbox`: what waits to be delivered and what was given up, without content.
 //! - `POST /v1/parameters`: what a doctor sets for one patient, a signed note (`haar parameters`). The answer comes when it is committed.
 //! - `GET /v1/parameters/{subject}`: all versions, as their texts.
+//! - `POST /v1/erasures`: an order to erase patients, signed ([`crate::erasure::order`]). The answer comes when they are erased, with a receipt each
+//!   that is kept nowhere.
 //! - `GET /v1/episodes`, `/v1/rollups`: [`haar_dataflow::rollup`], as JSON arrays.
 
 use crate::alarms::Desk;
+use crate::erasure::eraser::{Orders, RefusedOrder};
+use crate::erasure::order::{MAX_ORDER_BYTES, OrderError};
 use crate::notify::outbox::Outbox;
 use crate::parameters::{Charts, RefusedNote};
 use crate::stats::Tally;
-use crate::store::Store;
+use crate::store::{Store, StoreEraseError};
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::{StatusCode, header};
@@ -27,7 +31,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use haar_alarms::{Action, Actor, AlarmId, Deed, StepError, Transition};
 use haar_catalog::parameters::{MAX_NOTE_BYTES, ParameterError, Parameters};
-use haar_ledger::{LeafKind, ReadError};
+use haar_ledger::{EraseError, LeafKind, ReadError};
 use haar_schema::Subject;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -49,6 +53,7 @@ pub(crate) fn router(
     desk: Desk,
     outbox: Outbox,
     charts: Charts,
+    orders: Orders,
 ) -> Router {
     let rollups = Arc::clone(&tally);
     Router::new()
@@ -63,6 +68,7 @@ pub(crate) fn router(
         .route("/v1/alarms/outbox", get(move || standing(outbox.clone())))
         .merge(alarms(desk))
         .merge(parameters(charts))
+        .merge(erasures(orders))
 }
 
 async fn consortium(State(store): State<Arc<Store>>) -> Response {
@@ -177,6 +183,40 @@ async fn parameters_of(State(charts): State<Charts>, Path(subject): Path<String>
     };
     let texts: Vec<String> = charts.versions(subject).iter().map(Parameters::text).collect();
     Json(texts).into_response()
+}
+
+fn erasures(orders: Orders) -> Router {
+    Router::new()
+        .route("/v1/erasures", post(erase))
+        .layer(DefaultBodyLimit::max(MAX_ORDER_BYTES))
+        .with_state(orders)
+}
+
+async fn erase(State(orders): State<Orders>, note: Bytes) -> Response {
+    let Some(answer) = orders.hand_in(note.to_vec()) else {
+        let busy = "too many wait; try again in a second\n";
+        return (StatusCode::SERVICE_UNAVAILABLE, busy).into_response();
+    };
+    match tokio::time::timeout(ANSWER_AFTER, answer).await {
+        Ok(Ok(Ok(receipts))) => Json(serde_json::json!({ "erased": receipts })).into_response(),
+        Ok(Ok(Err(refused))) => {
+            let status = match &refused {
+                RefusedOrder::Order(OrderError::Signature) => StatusCode::FORBIDDEN,
+                RefusedOrder::Order(OrderError::Malformed) => StatusCode::BAD_REQUEST,
+                RefusedOrder::Order(_) => StatusCode::CONFLICT,
+                RefusedOrder::Erase(StoreEraseError::Erase(EraseError::NoSuchPatient {
+                    ..
+                })) => StatusCode::NOT_FOUND,
+                RefusedOrder::Erase(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            };
+            (status, format!("{refused}\n")).into_response()
+        }
+        Ok(Err(_)) | Err(_) => (
+            StatusCode::GATEWAY_TIMEOUT,
+            "not known yet whether they are erased; look whether their records are gone\n",
+        )
+            .into_response(),
+    }
 }
 
 /// Which page of the history.

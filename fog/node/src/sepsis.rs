@@ -98,6 +98,11 @@ impl Charts {
         }
     }
 
+    /// The patient was erased.
+    pub(crate) fn forget(&mut self, subject: Subject) {
+        self.states.forget(subject);
+    }
+
     /// The rows that have changed since they were last taken.
     pub(crate) fn take_changes(&mut self) -> Vec<ChangedRow> {
         self.states.take_changes()

@@ -74,6 +74,8 @@ pub(crate) struct Inner {
     recent: VecDeque<RecentFlag>,
     episodes: BTreeSet<Episode>,
     rollups: BTreeMap<(String, Timestamp), u64>,
+    /// Who was erased since the node started, and when: nothing from before is shown.
+    erased: BTreeMap<Subject, Timestamp>,
     latency_ms: Option<Histogram<u64>>,
 }
 
@@ -84,6 +86,7 @@ impl Tally {
             recent: VecDeque::new(),
             episodes: BTreeSet::new(),
             rollups: BTreeMap::new(),
+            erased: BTreeMap::new(),
             // The bounds are constants that the histogram accepts; `None` would only lose a figure.
             latency_ms: Histogram::new_with_bounds(1, MAX_LATENCY_MS, 3).ok(),
         }))
@@ -135,7 +138,10 @@ impl Inner {
         for change in removed {
             self.episodes.remove(&change.fact);
         }
-        self.episodes.extend(added.into_iter().map(|change| change.fact));
+        let erased = &self.erased;
+        let is_shown = |own: &Episode| erased.get(&own.subject).is_none_or(|at| own.start >= *at);
+        let added = added.into_iter().map(|change| change.fact);
+        self.episodes.extend(added.filter(is_shown));
         let (added, removed): (Vec<_>, Vec<_>) = rollups.into_iter().partition(|c| c.holds);
         for Change { fact, .. } in removed {
             self.rollups.remove(&(fact.flag, fact.hour));
@@ -143,6 +149,13 @@ impl Inner {
         for Change { fact, .. } in added {
             self.rollups.insert((fact.flag, fact.hour), fact.patients);
         }
+    }
+
+    /// The patient was erased at this time.
+    pub(crate) fn forget(&mut self, subject: Subject, at: Timestamp) {
+        self.erased.insert(subject, at);
+        self.episodes.retain(|episode| episode.subject != subject);
+        self.recent.retain(|flag| flag.subject != subject);
     }
 
     pub(crate) fn flag(&mut self, flag: RecentFlag) {

@@ -293,6 +293,11 @@ impl Ward {
         Ok(())
     }
 
+    /// Forgets a patient: the defaults hold, and versions count from 1 again.
+    pub fn forget(&mut self, subject: Subject) {
+        self.versions.remove(&subject);
+    }
+
     /// All versions of a patient's parameters, in order.
     pub fn versions(&self, subject: Subject) -> &[Parameters] {
         self.versions.get(&subject).map_or(&[], Vec::as_slice)

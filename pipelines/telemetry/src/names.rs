@@ -130,6 +130,7 @@ metrics! {
     FOG_REPLAYED Counter "haar_fog_replayed_total" "1" [] &[], "Entries taken again in a replay.";
     FOG_UNDECODABLE Counter "haar_fog_undecodable_total" "1" [] &[], "Entries that this version cannot decode.";
     FOG_LATE Counter "haar_fog_late_total" "1" [PIPELINE] &[], "Observations later than the allowed lateness.";
+    FOG_LEFT_OUT Counter "haar_fog_left_out_total" "1" [] &[], "Windows left out because they began before their patient was erased.";
     FOG_EPOCHS Counter "haar_fog_epochs_total" "1" [] &[], "Epochs committed.";
     FOG_WINDOWS Counter "haar_fog_windows_total" "1" [PIPELINE] &[], "Windows closed and committed.";
     FOG_CORRECTIONS Counter "haar_fog_corrections_total" "1" [PIPELINE] &[], "Windows committed again because late readings changed them.";

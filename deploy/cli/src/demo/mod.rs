@@ -238,6 +238,7 @@ impl Parts {
             alarms: haar_fog::AlarmsConfig::default(),
             notify: Vec::new(),
             parameters: haar_fog::ParametersConfig::default(),
+            erasure: haar_fog::ErasureConfig::default(),
             models: haar_fog::ModelsConfig::default(),
             data_dir: dir.join("fog"),
             link: haar_fog::LinkConfig {

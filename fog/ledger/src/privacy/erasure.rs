@@ -23,10 +23,11 @@
 //! and guesses edge, pipeline and minute can confirm that there was such a window.
 
 use crate::leaf::{LeafKind, Name};
+use crate::privacy::facts::FactSealer;
 use crate::privacy::records_key::{DataKey, KeyFile, RecordsKey, RecordsKeyError};
 use crate::privacy::seal::{
     ERASED, HOLDERS, Held, KEYS, KeyRow, Keyholder, Keyring, RECORDS_KEY, Random, SEALING,
-    SealError,
+    SealError, Sealer,
 };
 use crate::site_log::{AppendError, Appended, OpenError, SiteLog};
 use crate::tables::Record;
@@ -200,7 +201,7 @@ impl SiteLog {
     }
 
     /// Erases patients: see the head of the module. `with` may remove what else the database has of
-    /// them, in the same transaction. It waits for a transaction that is being written, and readers wait
+    /// them, and seal facts, in the same transaction. It waits for a transaction that is being written, and readers wait
     /// for it while it commits; what it does takes some microseconds for every key that is left.
     ///
     /// # Errors
@@ -208,7 +209,7 @@ impl SiteLog {
     pub fn erase(
         &self,
         keyholders: &[Keyholder],
-        with: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error>,
+        with: impl FnOnce(&WriteTransaction, &mut FactSealer<'_>) -> Result<(), SealError>,
     ) -> Result<Vec<Erased>, EraseError> {
         if keyholders.len() > MAX_ERASED {
             return Err(EraseError::TooMany(keyholders.len()));
@@ -240,7 +241,7 @@ impl SiteLog {
     /// # Errors
     /// As [`SiteLog::erase`].
     pub fn replace_records_key(&self) -> Result<(), EraseError> {
-        self.erase(&[], |_| Ok(())).map(|_| ())
+        self.erase(&[], |_, _| Ok(())).map(|_| ())
     }
 
     fn write_erasure(
@@ -250,11 +251,11 @@ impl SiteLog {
         old: &RecordsKey,
         new: &Arc<RecordsKey>,
         random: Random,
-        with: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error>,
+        with: impl FnOnce(&WriteTransaction, &mut FactSealer<'_>) -> Result<(), SealError>,
     ) -> Result<Vec<Erased>, EraseError> {
         let slots = forget(tx, keyholders)?;
         rewrap(tx, old, new)?;
-        with(tx)?;
+        with(tx, &mut FactSealer::new(Sealer::open(tx, Arc::clone(new), random)?))?;
         let mut receipts = Vec::new();
         let mut records = Vec::new();
         for (keyholder, slot) in keyholders.iter().zip(&slots) {

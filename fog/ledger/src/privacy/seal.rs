@@ -81,6 +81,16 @@ impl Keyholder {
         )
     }
 
+    /// The one of whom [`Keyholder::to_bytes`] gave these.
+    pub fn from_bytes(hash: [u8; 32]) -> Self {
+        Self(hash)
+    }
+
+    /// The hash.
+    pub fn to_bytes(&self) -> [u8; 32] {
+        self.0
+    }
+
     pub(crate) fn bytes(&self) -> &[u8; 32] {
         &self.0
     }
@@ -112,6 +122,12 @@ pub enum SealError {
     /// The database was sealed under another key than the one in hand.
     #[error("the records key was replaced by another process; start the fog again")]
     OtherKey,
+    /// The log was opened without a records key.
+    #[error("this log was opened without a records key")]
+    NotSealed,
+    /// A fact over the limit.
+    #[error("a fact of {0} bytes is longer than any that is kept")]
+    FactTooLong(usize),
     /// A data key does not open, or is missing.
     #[error("data key {slot} is damaged. Stop the fog and run `haar fsck --log`")]
     Damaged {
@@ -310,7 +326,15 @@ impl<'tx> Sealer<'tx> {
         Ok(())
     }
 
-    fn cipher(&mut self, holder: Keyholder) -> Result<&(u64, XChaCha20Poly1305), SealError> {
+    /// Fresh random bytes.
+    pub(crate) fn random(&self, bytes: &mut [u8; 32]) -> Result<(), SealError> {
+        (self.random)(bytes).map_err(SealError::Random)
+    }
+
+    pub(crate) fn cipher(
+        &mut self,
+        holder: Keyholder,
+    ) -> Result<&(u64, XChaCha20Poly1305), SealError> {
         if !self.used.contains_key(&holder) {
             let slot = self.holders.get(holder.bytes())?.map(|slot| slot.value());
             let (slot, key) = match slot {

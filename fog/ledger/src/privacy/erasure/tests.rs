@@ -149,7 +149,7 @@ fn rows_in_clear_from_before_are_read_still() {
     for index in 0..20 {
         assert_eq!(log.record(index).unwrap(), record(index));
     }
-    log.erase(&[patient(0)], |_| Ok(())).unwrap();
+    log.erase(&[patient(0)], |_, _| Ok(())).unwrap();
     assert_eq!(log.record(0).unwrap(), record(0), "nobody's key holds it");
     assert!(matches!(log.record(12), Err(ReadError::Erased { .. })));
     let key = RecordsKey::load(&site.key_file()).unwrap();
@@ -162,7 +162,7 @@ fn an_erased_patient_is_gone_and_every_proof_holds() {
     let (db, log) = site.open();
     let before: Vec<String> = (0..600).map(|index| log.prove(index).unwrap().to_text()).collect();
     let [erased] =
-        <[Erased; 1]>::try_from(log.erase(&[patient(1)], |_| Ok(())).unwrap()).ok().unwrap();
+        <[Erased; 1]>::try_from(log.erase(&[patient(1)], |_, _| Ok(())).unwrap()).ok().unwrap();
     assert_eq!(erased.leaf, 600);
     for index in 0..600 {
         if index % 4 == 1 {
@@ -189,7 +189,7 @@ fn an_erased_patient_is_gone_and_every_proof_holds() {
     assert!(report.is_sound(), "{:?}", report.problems);
     assert_eq!((report.erased, report.locked, report.leaves), (150, 0, 601));
 
-    let error = log.erase(&[patient(2), patient(1)], |_| Ok(())).err().unwrap();
+    let error = log.erase(&[patient(2), patient(1)], |_, _| Ok(())).err().unwrap();
     assert!(matches!(error, EraseError::NoSuchPatient { position: 1 }), "{error}");
     assert_eq!(log.record(2).unwrap(), record(2), "all or none");
     // Whoever comes back gets another key, under which the old records stay shut.
@@ -216,7 +216,7 @@ fn nothing_that_is_left_opens_an_erased_record() {
         let key = tx.open_table(KEYS).unwrap().get(slot).unwrap().unwrap().value().to_vec();
         let key = KeyRow::decode(&key).unwrap().data_key(slot, &old).unwrap();
         drop(tx);
-        log.erase(&[patient(1)], |_| Ok(())).unwrap();
+        log.erase(&[patient(1)], |_, _| Ok(())).unwrap();
         assert!(matches!(Row::decode(&row), Some(Row::Sealed(row)) if row.slot == slot));
         (row, key)
     };
@@ -270,7 +270,7 @@ fn every_altered_byte_of_the_keys_is_found() {
     let site = Site::of(40);
     {
         let (_, log) = site.open();
-        log.erase(&[patient(2)], |_| Ok(())).unwrap();
+        log.erase(&[patient(2)], |_, _| Ok(())).unwrap();
     }
     let (db, _log) = site.open();
     let key = RecordsKey::load(&site.key_file()).unwrap();
@@ -365,7 +365,8 @@ fn an_erasure_that_was_interrupted_is_there_or_not() {
             if step != "next written" {
                 let tx = db.begin_write().unwrap();
                 let old = log.vault.as_ref().unwrap().key();
-                log.write_erasure(&tx, &[patient(0)], &old, &fresh, counted, |_| Ok(())).unwrap();
+                log.write_erasure(&tx, &[patient(0)], &old, &fresh, counted, |_, _| Ok(()))
+                    .unwrap();
                 tx.commit().unwrap();
                 // A process that has the old key in memory appends nothing under it.
                 let tx = db.begin_write().unwrap();
@@ -395,7 +396,7 @@ fn readers_and_a_writer_meet_an_erasure() {
             for _ in 0..20 {
                 log.replace_records_key().unwrap();
             }
-            log.erase(&[patient(0)], |_| Ok(())).unwrap();
+            log.erase(&[patient(0)], |_, _| Ok(())).unwrap();
         });
         let writer = scope.spawn(|| {
             for first in (200..300).step_by(5) {
@@ -424,15 +425,15 @@ fn what_the_caller_removes_goes_with_it_or_not_at_all() {
         let tx = db.begin_read().unwrap();
         tx.open_table(OTHER).unwrap().get(1).unwrap().is_some()
     };
-    let remove = |tx: &WriteTransaction| -> Result<(), redb::Error> {
-        tx.open_table(OTHER)?.remove(1)?;
+    let remove = |tx: &WriteTransaction, _: &mut FactSealer<'_>| -> Result<(), SealError> {
+        tx.open_table(OTHER).map_err(redb::Error::from)?.remove(1)?;
         Ok(())
     };
-    let failed = log.erase(&[patient(0)], |tx| {
-        remove(tx)?;
-        Err(redb::Error::Corrupted("as if".to_owned()))
+    let failed = log.erase(&[patient(0)], |tx, sealer| {
+        remove(tx, sealer)?;
+        Err(redb::Error::Corrupted("as if".to_owned()).into())
     });
-    assert!(matches!(failed, Err(EraseError::Database(_))));
+    assert!(matches!(failed, Err(EraseError::Seal(SealError::Database(_)))));
     assert!(left() && log.record(0).is_ok());
     log.erase(&[patient(0)], remove).unwrap();
     assert!(!left() && log.record(0).is_err());
@@ -441,9 +442,9 @@ fn what_the_caller_removes_goes_with_it_or_not_at_all() {
 #[test]
 fn a_log_in_clear_erases_nobody() {
     let (_, log) = crate::fixtures::log_of(3);
-    assert!(matches!(log.erase(&[patient(0)], |_| Ok(())), Err(EraseError::NotSealed)));
+    assert!(matches!(log.erase(&[patient(0)], |_, _| Ok(())), Err(EraseError::NotSealed)));
     let site = Site::of(3);
     let (_, log) = site.open();
     let many = vec![patient(0); MAX_ERASED + 1];
-    assert!(matches!(log.erase(&many, |_| Ok(())), Err(EraseError::TooMany(_))));
+    assert!(matches!(log.erase(&many, |_, _| Ok(())), Err(EraseError::TooMany(_))));
 }

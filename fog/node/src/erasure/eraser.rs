@@ -1,0 +1,136 @@
+//! Erasing patients from the fog that runs: between two epochs, so that what is in memory goes with what is on disk.
+//!
+//! From then on windows that began before the erasure are left out of what is committed, whenever they come: what the dataflow had
+//! in its memory, what an edge still had in its spool, what a replay brings again. What began later is
+//! recorded anew, under a new key.
+
+use super::order::{ErasureOrder, OrderError};
+use crate::store::{Store, StoreEraseError, StoreError, keyholder};
+use haar_ledger::{EraseError, Erased, Keyholder, erasure_name};
+use haar_schema::{Subject, Timestamp};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use tokio::sync::oneshot;
+
+/// Orders that wait for an epoch to end. Who comes after is told to try again.
+pub(crate) const QUEUED_ORDERS: usize = 16;
+
+/// Why patients are not erased, or not surely.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RefusedOrder {
+    #[error(transparent)]
+    Order(#[from] OrderError),
+    #[error(transparent)]
+    Erase(#[from] StoreEraseError),
+}
+
+/// One patient was erased: what the answer says. The receipt is kept nowhere.
+#[derive(Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Receipt {
+    pub(crate) subject: String,
+    pub(crate) leaf: u64,
+    pub(crate) name: String,
+    pub(crate) receipt: String,
+}
+
+type Answer = Result<Vec<Receipt>, RefusedOrder>;
+
+struct Request {
+    note: Vec<u8>,
+    answer: oneshot::Sender<Answer>,
+}
+
+/// The way from HTTP to the commit thread.
+#[derive(Clone)]
+pub(crate) struct Orders(SyncSender<Request>);
+
+impl Orders {
+    /// Hands in an order; the receiver has the answer when it was followed. `None`: too many wait, or the node stops.
+    pub(crate) fn hand_in(&self, note: Vec<u8>) -> Option<oneshot::Receiver<Answer>> {
+        let (answer, receiver) = oneshot::channel();
+        self.0.try_send(Request { note, answer }).ok().map(|()| receiver)
+    }
+}
+
+/// In the hands of the commit thread.
+pub(crate) struct Eraser {
+    requests: Receiver<Request>,
+    authorised: Vec<String>,
+    store: Arc<Store>,
+    erased: BTreeMap<Keyholder, Timestamp>,
+}
+
+impl Eraser {
+    /// With who was erased before.
+    pub(crate) fn restore(
+        store: &Arc<Store>,
+        authorised: Vec<String>,
+        now: Timestamp,
+    ) -> Result<(Self, Orders), StoreError> {
+        let (sender, requests) = sync_channel(QUEUED_ORDERS);
+        let store = Arc::clone(store);
+        let erased = store.erased(now)?;
+        Ok((Self { requests, authorised, store, erased }, Orders(sender)))
+    }
+
+    /// Whether a window that began then is left out.
+    pub(crate) fn leaves_out(&self, subject: Subject, begun: Timestamp) -> bool {
+        !self.erased.is_empty()
+            && self.erased.get(&keyholder(subject)).is_some_and(|at| begun < *at)
+    }
+
+    /// Follows the orders that wait, and calls `forget` for everybody who was erased.
+    ///
+    /// # Errors
+    /// If it is not known whether they were erased: the node must stop, and the next start finds out.
+    pub(crate) fn follow(
+        &mut self,
+        now: Timestamp,
+        mut forget: impl FnMut(Subject),
+    ) -> Result<(), StoreEraseError> {
+        let waiting: Vec<Request> = self.requests.try_iter().take(QUEUED_ORDERS).collect();
+        for Request { note, answer } in waiting {
+            let site = self.store.log().identity().origin();
+            let order = match ErasureOrder::open(&note, &self.authorised, site, now) {
+                Ok(order) => order,
+                Err(refused) => {
+                    // Whoever asked may have gone.
+                    let _ = answer.send(Err(refused.into()));
+                    continue;
+                }
+            };
+            let erased = self.store.erase(&order.subjects, now);
+            let is_done = match &erased {
+                Ok(_) | Err(StoreEraseError::Erase(EraseError::OldKey(_))) => true,
+                Err(StoreEraseError::Erase(EraseError::Unknown(_))) => {
+                    return erased.map(|_| ());
+                }
+                Err(_) => false,
+            };
+            if is_done {
+                for subject in &order.subjects {
+                    self.erased.insert(keyholder(*subject), now);
+                    forget(*subject);
+                }
+                tracing::info!(patients = order.subjects.len(), "patients were erased, as ordered");
+            }
+            let _ = answer
+                .send(erased.map(|erased| receipts(&order.subjects, &erased)).map_err(Into::into));
+        }
+        Ok(())
+    }
+}
+
+fn receipts(subjects: &[Subject], erased: &[Erased]) -> Vec<Receipt> {
+    let pairs = subjects.iter().zip(erased);
+    pairs
+        .map(|(subject, erased)| Receipt {
+            subject: subject.to_hex(),
+            leaf: erased.leaf,
+            name: hex::encode(erasure_name(&erased.receipt, &erased.keyholder)),
+            receipt: hex::encode(erased.receipt),
+        })
+        .collect()
+}
