@@ -260,7 +260,7 @@ fn the_members_go_on_with_another(site: &Site, consortium: &mut Consortium<'_>, 
     }
 }
 
-/// What the mirror has is written as static files, and hashed again from the entries up.
+/// What the mirror has is written as static files, and hashed again from the entries up; so is what servers keep.
 fn exported_tiles_are_sound(site: &Site, log: &str) {
     let run = |program: &str, args: &[&str]| {
         let mut command = Command::new(programs::own(program));
@@ -269,8 +269,11 @@ fn exported_tiles_are_sound(site: &Site, log: &str) {
         String::from_utf8(done.stdout).unwrap()
     };
     run("haar-ledger", &["export", "--config", "ledger-1.toml", "--out", "tiles"]);
-    let checked = run("haar", &["fsck", "--log", "tiles", "--key", log]);
-    assert!(checked.contains("PASS"), "{checked}");
+    // As static files, and as a mirror and a monitor keep it.
+    for kept in ["tiles", "ledger-1/ledger.redb", "ledger-3/ledger.redb"] {
+        let checked = run("haar", &["fsck", "--log", kept, "--key", log]);
+        assert!(checked.contains("PASS"), "{kept}: {checked}");
+    }
 }
 
 /// The fog's configuration: its log goes before the members, and edges keep what is not witnessed.

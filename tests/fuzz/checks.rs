@@ -10,27 +10,29 @@ use haar_ledger::consent::{
     DataKind, Grant, Grantee, GranteeRole, Interval, Purpose, Scope, SignedRequest,
     SignedStatement, Statement, grant_from_fhir, grant_to_fhir, patient_key_name,
 };
-use haar_ledger::consortium::decode_entries;
+use haar_ledger::consortium::{decode_entries, fsck_folder};
 use haar_ledger::evidence::Evidence;
 use haar_ledger::governance::{
     CommitmentBody, Digest, Genesis, Hex, KeyBody, Member, Operator, Quorums, Role, State,
 };
 use haar_ledger::{
     AddCheckpoint, Cosigner, Entry, EntryKind, Identity, LeafKind, PlainProof, Policy, ProofFile,
-    Record, SignedCheckpoint, SiteLog, Trust, leaf, prove_entry, verify, verify_entry, verify_leaf,
+    Record, SignedCheckpoint, SiteLog, Trust, Witness, leaf, prove_entry, verify, verify_entry,
+    verify_leaf,
 };
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeSet;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 /// A format's name, and what must hold of it; it says whether the bytes were read as what they are to be.
 pub type Target = (&'static str, fn(&[u8]) -> bool);
 
 /// All of them; a folder of the corpus each.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 12] = [
     ("add_checkpoint", add_checkpoint),
     ("bundle", bundle),
     ("checkpoint", checkpoint),
+    ("consistency", consistency),
     ("cosigned", cosigned),
     ("evidence", evidence),
     ("fhir_consent", fhir_consent),
@@ -38,6 +40,7 @@ pub const TARGETS: [Target; 10] = [
     ("proof", proof),
     ("request", request),
     ("submit", submit),
+    ("tile", tile),
 ];
 
 /// Runs the check of this name.
@@ -124,6 +127,22 @@ impl Fixture {
         Self { log, member, site, patient, witness, policy, state, entries, signed }
     }
 
+    /// What a witness is asked: to remember two entries, and to follow from them to all four.
+    fn grown(&self) -> (AddCheckpoint, AddCheckpoint) {
+        let two = self.note(2, self.root_of_two());
+        let (root, path) = tree(&self.entries);
+        let first = AddCheckpoint { old_size: 0, proof: vec![], checkpoint: two };
+        // RFC 6962, section 2.1.2: of two of four it is the other half.
+        let right = node(&leaves(&self.entries)[2..]);
+        let proof = vec![right];
+        assert_ne!(path[1], right);
+        (first, AddCheckpoint { old_size: 2, proof, checkpoint: self.note(4, root) })
+    }
+
+    fn root_of_two(&self) -> [u8; 32] {
+        node(&leaves(&self.entries)[..2])
+    }
+
     fn note(&self, size: u64, root: [u8; 32]) -> String {
         String::from_utf8(self.log.sign(&checkpoint_text(size, root)).unwrap()).unwrap()
     }
@@ -131,12 +150,18 @@ impl Fixture {
 
 /// The RFC 6962 root of four entries, and the path from the last.
 fn tree(entries: &[Entry]) -> ([u8; 32], Vec<[u8; 32]>) {
-    let hash = |parts: &[&[u8]]| -> [u8; 32] { Sha256::digest(parts.concat()).into() };
-    let leaves: Vec<[u8; 32]> =
-        entries.iter().map(|entry| hash(&[&[0], entry.as_bytes()])).collect();
-    let left = hash(&[&[1], &leaves[0], &leaves[1]]);
-    let right = hash(&[&[1], &leaves[2], &leaves[3]]);
-    (hash(&[&[1], &left, &right]), vec![leaves[2], left])
+    let leaves = leaves(entries);
+    let (left, right) = (node(&leaves[..2]), node(&leaves[2..]));
+    (node(&[left, right]), vec![leaves[2], left])
+}
+
+fn leaves(entries: &[Entry]) -> Vec<[u8; 32]> {
+    let hash = |entry: &Entry| Sha256::digest([&[0], entry.as_bytes()].concat()).into();
+    entries.iter().map(hash).collect()
+}
+
+fn node(two: &[[u8; 32]]) -> [u8; 32] {
+    Sha256::digest([&[1], two.concat().as_slice()].concat()).into()
 }
 
 /// Proofs of a record of the site's log: opened, and of the leaf alone.
@@ -203,6 +228,45 @@ fn checkpoint(bytes: &[u8]) -> bool {
     assert_eq!(read.note().as_bytes(), bytes);
     assert!(FIXTURE.signed.contains(&text_of(read.note())), "nobody signed this");
     true
+}
+
+/// C2SP tlog-witness, asked of a witness that remembers two entries of the fixture's log: it cosigns the four that are
+/// there, and no other tree that the log may have signed.
+fn consistency(bytes: &[u8]) -> bool {
+    let own = &*FIXTURE;
+    let db = redb::Database::builder().create_with_backend(redb::backends::InMemoryBackend::new());
+    let cosigner = Cosigner::generate("a.example/witness", [5; 32]).unwrap();
+    let logs = vec![own.log.vkey().clone()];
+    let witness = Witness::open(Arc::new(db.unwrap()), cosigner, logs).unwrap();
+    let (first, _) = own.grown();
+    witness.add_checkpoint(first.to_text().as_bytes(), NOW_S).unwrap();
+    let Ok(line) = witness.add_checkpoint(bytes, NOW_S) else { return false };
+    let asked = AddCheckpoint::parse(bytes).unwrap();
+    let honest = [checkpoint_text(2, own.root_of_two()), checkpoint_text(4, tree(&own.entries).0)];
+    assert!(honest.contains(&text_of(&asked.checkpoint)), "that does not follow");
+    assert_eq!(line, own.witness.cosign(&text_of(&asked.checkpoint), NOW_S));
+    true
+}
+
+/// C2SP tlog-tiles, a tile of hashes, as it lies in a folder that somebody exported.
+fn tile(bytes: &[u8]) -> bool {
+    static FOLDER: LazyLock<Mutex<tempfile::TempDir>> =
+        LazyLock::new(|| Mutex::new(tempfile::tempdir().unwrap()));
+    let own = &*FIXTURE;
+    let folder = FOLDER.lock().unwrap_or_else(PoisonError::into_inner);
+    let write = |path: &str, bytes: &[u8]| {
+        let path = folder.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    };
+    let bundle: Vec<&[u8]> = own.entries.iter().map(Entry::as_bytes).collect();
+    write("checkpoint", own.note(4, tree(&own.entries).0).as_bytes());
+    write("tile/entries/000.p/4", &written(&bundle));
+    write("tile/0/000.p/4", bytes);
+    let report = fsck_folder(folder.path(), own.log.vkey(), &mut |_, _| {});
+    let is_it = bytes == leaves(&own.entries).concat();
+    assert_eq!(report.problems.is_empty(), is_it, "{:?}", report.problems);
+    is_it
 }
 
 /// The same with cosignatures, under a policy.
@@ -312,7 +376,7 @@ pub fn seeds() -> Vec<(&'static str, &'static str, Vec<u8>)> {
     let (root, path) = tree(&own.entries);
     let whole = own.note(4, root);
     let line = own.witness.cosign(&text_of(&one), NOW_S);
-    let fork = Evidence::of_checkpoints(own.log.vkey(), &one, &two).unwrap();
+    let fork = Evidence::of_checkpoints(own.log.vkey(), &one, &two, None).unwrap();
     let stale = Evidence::of_stale(own.log.vkey(), &one, NOW_S, &own.member).unwrap();
     let wrong = own.witness.cosign(&text_of(&two), NOW_S);
     let bad = Evidence::of_bad_signature(
@@ -353,6 +417,7 @@ pub fn seeds() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         ("add_checkpoint", "from_7", asked.to_text().into_bytes()),
         ("bundle", "four_entries", written(&bundle)),
         ("checkpoint", "of_7", one.clone().into_bytes()),
+        ("consistency", "two_to_four", own.grown().1.to_text().into_bytes()),
         ("cosigned", "by_one", format!("{one}{line}").into_bytes()),
         ("evidence", "fork", fork.to_text().into_bytes()),
         ("evidence", "stale", stale.to_text().into_bytes()),
@@ -367,5 +432,6 @@ pub fn seeds() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         ("submit", "commitment", commitment.as_bytes().to_vec()),
         ("submit", "key", own.entries[2].as_bytes().to_vec()),
         ("submit", "grant", statement),
+        ("tile", "of_four", leaves(&own.entries).concat()),
     ]
 }

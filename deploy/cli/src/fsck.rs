@@ -3,17 +3,18 @@
 use crate::failure::Failure;
 use crate::records_key::RecordsKeyArgs;
 use crate::verify::KeyArgs;
-use haar_ledger::consortium::fsck_folder;
+use haar_ledger::consortium::{LogReport, fsck_folder, fsck_tables, keeps_consortium_log};
 use haar_ledger::{FsckError, RecordsKey, Report, Trust, VerifierKey, open_read_only};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
 /// Re-hash a whole log, from the records up to the signed root, and name everything that is not as it
-/// was written. The fog must be stopped; the database is only read. Exit status 1 if there is a problem.
+/// was written. The fog or ledger server must be stopped; the database is only read. Exit status 1 if there is a problem.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The fog's redb database; or a folder of tiles, such as an exported consortium log.
+    /// The fog's redb database (fog.redb); the consortium log as a ledger server (ledger.redb) or a fog (consortium-….redb) keeps
+    /// it, or as a folder of tiles.
     #[arg(long, value_name = "PATH")]
     log: PathBuf,
     #[command(flatten)]
@@ -29,7 +30,14 @@ pub struct Args {
 pub fn run(args: Args) -> Result<(), Failure> {
     let keys = args.keys.pinned()?;
     if args.log.is_dir() {
-        return run_folder(&args, keys.as_deref());
+        return run_consortium(&args, keys.as_deref(), |log, key, progress| {
+            Ok(fsck_folder(log, key, progress))
+        });
+    }
+    if keeps_consortium_log(&open_read_only(&args.log)?)? {
+        return run_consortium(&args, keys.as_deref(), |log, key, progress| {
+            Ok(fsck_tables(&open_read_only(log)?, key, progress)?)
+        });
     }
     let records_key = args.records_key.load(&args.log)?;
     // On a damaged page redb may panic; that is caught and becomes a problem in the report, so its
@@ -54,18 +62,20 @@ pub fn run(args: Args) -> Result<(), Failure> {
     }
 }
 
-/// Checks a folder of static tiles.
-fn run_folder(args: &Args, keys: Option<&[VerifierKey]>) -> Result<(), Failure> {
+/// Checks a consortium log.
+fn run_consortium(
+    args: &Args,
+    keys: Option<&[VerifierKey]>,
+    check: impl FnOnce(&Path, &VerifierKey, &mut dyn FnMut(u64, u64)) -> Result<LogReport, Failure>,
+) -> Result<(), Failure> {
     let [key] = keys.unwrap_or_default() else {
-        return Err(Failure::usage(
-            "a folder of tiles is checked against the key of its log: pass --key once",
-        ));
+        return Err(Failure::usage("a consortium log is checked against its key: pass --key once"));
     };
     let bar = progress_bar();
-    let report = fsck_folder(&args.log, key, &mut |done, total| {
+    let report = check(&args.log, key, &mut |done, total| {
         bar.set_length(total);
         bar.set_position(done);
-    });
+    })?;
     bar.finish_and_clear();
     let problems: Vec<_> = report.problems.iter().map(ToString::to_string).collect();
     let sound = problems.is_empty();
@@ -88,7 +98,7 @@ fn run_folder(args: &Args, keys: Option<&[VerifierKey]>) -> Result<(), Failure> 
     match problems.len() as u64 + report.omitted {
         0 => Ok(()),
         problems => Err(Failure::new(format!(
-            "FAIL  {problems} problems; export the log again, and keep this folder for whoever looks into it"
+            "FAIL  {problems} problems; copy or export the log again, and keep this for whoever looks into it"
         ))),
     }
 }

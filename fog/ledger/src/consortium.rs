@@ -4,6 +4,7 @@
 //! compare and swap, apply. [`Reader`] fetches from a node what a proof or a follower needs.
 
 mod folder;
+mod fsck;
 mod lineage;
 #[cfg(test)]
 mod power_cuts;
@@ -13,7 +14,8 @@ mod sequencer;
 mod store_faults;
 mod tiles;
 
-pub use folder::{ExportError, FolderReport, fsck_folder};
+pub use folder::ExportError;
+pub use fsck::{LogReport, fsck_folder, fsck_tables, keeps_consortium_log};
 pub use lineage::{Lineage, LineageError, MAX_PREDECESSORS};
 pub use reader::{Copy, CopyError, MAX_ADVANCE, ReadLogError, Reader};
 pub use sequencer::{MAX_APPEND_ENTRIES, SequenceError, Sequenced, Sequencer};

@@ -3,24 +3,24 @@
 //! # Format
 //! One JSON object of at most [`MAX_EVIDENCE_BYTES`] without white space, with exactly these fields in this
 //! order: `v` (1), `kind`, `log` (verifier key of the consortium log), `notes` (checkpoint notes), `entry` (an
-//! entry's bytes as text, or null), `reason` (one line for people), and of what a member only *says*
-//! ([`EvidenceKind::BadSignature`], [`EvidenceKind::Stale`]) also `key` (whose signature does not fit, or null) and `by`: the
-//! member's signature line (C2SP signed-note) over the same object without `by`, and a line feed. A note bears the log's signature
+//! entry's bytes as text, or null), `reason` (one line for people), of a bad signature `key` (whose it is), and of what a member only *says*
+//! `by`: the member's signature line (C2SP signed-note) over the same object without `by`, and a line feed. A note bears the log's signature
 //! line and no other, but for the line that does not fit; of a fork the smaller text stands first; what the notes say fixes the reason. So of
 //! one attempt there is one text, however often it is told, and one for each who says so where it has to be believed.
 //!
 //! # What it proves
 //! [`Evidence::parse`] checks everything that the bytes alone can show: that the log signed the notes, and for
-//! a [`EvidenceKind::Fork`] that they are two roots of one size, which proves the fork to anybody. The other
-//! kinds are *testimony*: the notes are the log's own, and that one does not follow from the other is what
-//! the witness says who was not shown a proof of it. Anybody may ask the log for that proof; and anybody may have
-//! handed a checkpoint of an honest log to that witness with a wrong one, which is why a server of this crate looks at the log's entries first. Of an entry
-//! it is not checked here who signed it: that needs the key registry of the log. The same holds for
-//! the member who says that a signature does not fit, or that a log is stale: [`Evidence::is_said_by`].
+//! a [`EvidenceKind::Fork`] that they are two roots of one size, or for one note that its root is impossible, which proves it to anybody
+//! ([`Evidence::is_proof`]). Everything else is *testimony*, and bears its member's signature: that one checkpoint does not
+//! follow from the other, that a log is stale, that a signature line was seen, that an entry is refused. Anybody may ask the log for the
+//! proof that a witness says it was not shown; and anybody may have handed a checkpoint of an honest log to that witness with a wrong one, which is
+//! why a server of this crate looks at the log's entries first. Whether the one who says it is a member is the reader's to know:
+//! [`Evidence::is_said_by`]. Of an entry it is not checked here who signed it: that needs the key registry of the log.
 
 use crate::checkpoint::{CheckpointError, Head, MAX_COSIGNED_BYTES};
 use crate::cosignature::CosignerKey;
 use crate::entry::{Entry, EntryError};
+use crate::governance::State;
 use haar_identity::{Identity, VerifierKey};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -42,15 +42,15 @@ const STALE: &str = "no quorum has vouched for anything newer since ";
 pub enum EvidenceKind {
     /// The log signed two roots of one size. Proven by the two notes.
     Fork,
-    /// The log signed a checkpoint that does not follow from one that it signed before.
+    /// The log signed a checkpoint that does not follow from one that it signed before. A member says so, unless the root is impossible.
     Rewritten,
     /// Somebody showed a checkpoint with a signature line of a known key that does not fit it. A member says so.
     BadSignature,
     /// No quorum has vouched for anything newer for too long: the operator delays, or is away. A member says so.
     Stale,
-    /// An entry that the log's rules refuse was handed in.
+    /// An entry that the log's rules refuse was handed in. A member says so.
     RefusedEntry,
-    /// The operator put an entry into the log that the log's rules refuse.
+    /// The operator put an entry into the log that the log's rules refuse. A member says so.
     BrokenRule,
 }
 
@@ -103,23 +103,29 @@ pub enum EvidenceError {
 
 impl Evidence {
     /// Two checkpoints of which the later does not follow from the earlier: a fork if they are of one size. The same one
-    /// twice is one that is impossible by itself, or that what the log serves does not lead to.
+    /// twice is one that is impossible by itself, or that what the log serves does not lead to. What the two do not prove is
+    /// said `by` a member.
     ///
     /// # Errors
-    /// If the log did not sign both.
+    /// If the log did not sign both, or nobody says what they do not prove.
     pub fn of_checkpoints(
         log: &VerifierKey,
         earlier: &str,
         later: &str,
+        by: Option<&Identity>,
     ) -> Result<Self, EvidenceError> {
         let mut heads = vec![signed(log, earlier)?, signed(log, later)?];
         if heads[0].text() == heads[1].text() {
             heads.truncate(1);
         }
-        Self::of_heads(log, heads)
+        Self::of_heads(log, heads, by)
     }
 
-    fn of_heads(log: &VerifierKey, mut heads: Vec<Head>) -> Result<Self, EvidenceError> {
+    fn of_heads(
+        log: &VerifierKey,
+        mut heads: Vec<Head>,
+        by: Option<&Identity>,
+    ) -> Result<Self, EvidenceError> {
         let kind = kind_of(&heads);
         if kind == EvidenceKind::Fork {
             heads.sort_by(|one, two| one.text().cmp(two.text()));
@@ -127,7 +133,12 @@ impl Evidence {
         let reason = reason_of(&heads);
         let notes = heads.iter().map(|head| head.signed_by_log(log)).collect();
         let log = log.to_string();
-        Self { v: 1, kind, log, notes, entry: None, reason, key: None, by: None }.checked()
+        let made = Self { v: 1, kind, log, notes, entry: None, reason, key: None, by: None };
+        match (made.is_proof(), by) {
+            (true, _) => made.checked(),
+            (false, Some(by)) => made.said(by),
+            (false, None) => Err(EvidenceError::Unproven("it rests on the word of nobody")),
+        }
     }
 
     /// A checkpoint with a signature line that does not fit: of the log itself, or of the witness whose line alone was
@@ -191,7 +202,14 @@ impl Evidence {
             && key.note_verifier().verify(self.unsigned().as_bytes(), line.signature())
     }
 
-    /// An entry that the rules refuse: handed in, or found in the log.
+    /// Whether it proves itself, or is said by a member of the log.
+    pub fn is_vouched_by(&self, state: &State) -> bool {
+        let Some(speaker) = self.speaker() else { return self.is_proof() };
+        let mut members = state.members().filter(|member| member.name.as_str() == speaker);
+        members.any(|member| self.is_said_by(member.key.vkey()))
+    }
+
+    /// An entry that the rules refuse: handed in, or found in the log, as `by` says.
     ///
     /// # Errors
     /// If it is too long.
@@ -200,6 +218,7 @@ impl Evidence {
         kind: EvidenceKind,
         entry: &Entry,
         reason: &str,
+        by: &Identity,
     ) -> Result<Self, EvidenceError> {
         let entry = String::from_utf8_lossy(entry.as_bytes()).into_owned();
         let mut reason = reason.replace(char::is_control, " ");
@@ -207,7 +226,7 @@ impl Evidence {
             reason.pop();
         }
         let (log, notes, entry) = (log.to_string(), Vec::new(), Some(entry));
-        Self { v: 1, kind, log, notes, entry, reason, key: None, by: None }.checked()
+        Self { v: 1, kind, log, notes, entry, reason, key: None, by: None }.said(by)
     }
 
     /// Reads a piece and checks what its bytes can show.
@@ -250,7 +269,11 @@ impl Evidence {
     pub fn is_proof(&self) -> bool {
         let impossible =
             |note: &String| Head::open_stored(note).is_ok_and(|head| is_impossible(&head));
-        self.kind == EvidenceKind::Fork || self.notes.iter().any(impossible)
+        match self.kind {
+            EvidenceKind::Fork => true,
+            EvidenceKind::Rewritten => self.notes.iter().any(impossible),
+            _ => false,
+        }
     }
 
     /// SHA-256 of the text.
@@ -312,7 +335,7 @@ impl Evidence {
             return Err(EvidenceError::Malformed);
         }
         let log: VerifierKey = self.log.parse().map_err(|_| EvidenceError::Malformed)?;
-        let is_word = matches!(self.kind, EvidenceKind::BadSignature | EvidenceKind::Stale);
+        let is_word = !self.is_proof();
         if is_word != self.speaker().is_some() || is_word != self.by.is_some() {
             return Err(EvidenceError::Malformed);
         }
@@ -391,29 +414,63 @@ mod tests {
         SignedCheckpoint::sign(&log(), size, [root; 32]).unwrap().note().to_owned()
     }
 
+    fn member() -> Identity {
+        Identity::generate("b.example", [5; 32]).unwrap()
+    }
+
+    fn fork() -> Evidence {
+        Evidence::of_checkpoints(log().vkey(), &note(7, 1), &note(7, 2), None).unwrap()
+    }
+
+    fn rewritten(one: &str, two: &str) -> Evidence {
+        Evidence::of_checkpoints(log().vkey(), one, two, Some(&member())).unwrap()
+    }
+
+    #[test]
+    fn what_is_no_proof_is_somebodys_word() {
+        let made = [EvidenceKind::RefusedEntry, EvidenceKind::BrokenRule].map(|kind| {
+            let body = serde_json::json!({});
+            let entry =
+                Entry::sign(crate::EntryKind::Evidence, log().origin(), &body, &[&member()])
+                    .unwrap();
+            Evidence::of_entry(log().vkey(), kind, &entry, "why not", &member()).unwrap()
+        });
+        for own in made.into_iter().chain([rewritten(&note(7, 1), &note(9, 2))]) {
+            assert_eq!(Evidence::parse(&own.to_text()).unwrap(), own);
+            assert!(own.is_said_by(member().vkey()) && !own.is_said_by(log().vkey()));
+            let unsaid = Evidence { by: None, ..own.clone() };
+            assert!(Evidence::parse(&unsaid.to_text()).is_err());
+            let other =
+                own.to_text().replace("why not", "why yes").replace("from size 7", "from size 8");
+            assert!(Evidence::parse(&other).map_or(true, |own| !own.is_said_by(member().vkey())));
+        }
+    }
+
     #[test]
     fn two_roots_of_one_size_are_proof_for_anybody() {
-        let fork = Evidence::of_checkpoints(log().vkey(), &note(7, 1), &note(7, 2)).unwrap();
+        let fork = fork();
         assert_eq!((fork.kind(), fork.is_proof()), (EvidenceKind::Fork, true));
         assert_eq!(Evidence::parse(&fork.to_text()).unwrap(), fork);
-        let other = Evidence::of_checkpoints(log().vkey(), &note(7, 1), &note(9, 2)).unwrap();
+        let unsaid = Evidence::of_checkpoints(log().vkey(), &note(7, 1), &note(9, 2), None);
+        assert!(matches!(unsaid, Err(EvidenceError::Unproven(_))), "that is no proof");
+        let other = rewritten(&note(7, 1), &note(9, 2));
         assert_eq!((other.kind(), other.is_proof()), (EvidenceKind::Rewritten, false));
         let claimed = other.to_text().replace("rewritten", "fork");
-        assert!(matches!(Evidence::parse(&claimed), Err(EvidenceError::Unproven(_))));
+        assert!(Evidence::parse(&claimed).is_err());
     }
 
     #[test]
     fn nobody_can_make_evidence_against_a_log_without_its_key() {
         let stranger = Identity::generate("log.example", [2; 32]).unwrap();
         let forged = SignedCheckpoint::sign(&stranger, 7, [2; 32]).unwrap().note().to_owned();
-        let made = Evidence::of_checkpoints(log().vkey(), &note(7, 1), &forged);
+        let made = Evidence::of_checkpoints(log().vkey(), &note(7, 1), &forged, Some(&member()));
         assert!(matches!(made, Err(EvidenceError::Note(_))), "{made:?}");
     }
 
     proptest! {
         #[test]
         fn any_text_is_refused_or_is_itself(at: prop::sample::Index, put in "[ -~\\n]{0,4}", cut in 0_usize..6) {
-            let fork = Evidence::of_checkpoints(log().vkey(), &note(7, 1), &note(7, 2)).unwrap();
+            let fork = fork();
             let text = fork.to_text();
             // Above ASCII there is only the dash; it is not cut in two.
             let at = (0..=at.index(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap();
@@ -429,7 +486,8 @@ mod tests {
     #[test]
     fn one_attempt_has_one_text() {
         let (one, two) = (note(7, 1), note(7, 2));
-        let make = |one: &str, two: &str| Evidence::of_checkpoints(log().vkey(), one, two).unwrap();
+        let make =
+            |one: &str, two: &str| Evidence::of_checkpoints(log().vkey(), one, two, None).unwrap();
         let fork = make(&one, &two);
         assert_eq!(make(&two, &one), fork, "whichever was seen first");
         // Lines that an operator puts in front, under its own name too, hide nothing and change nothing.
@@ -456,10 +514,10 @@ mod tests {
     #[test]
     fn an_impossible_checkpoint_is_proof_and_an_honest_pair_is_nothing() {
         let offered = note(0, 1);
-        let made = Evidence::of_checkpoints(log().vkey(), &offered, &offered).unwrap();
+        let made = Evidence::of_checkpoints(log().vkey(), &offered, &offered, None).unwrap();
         assert!(made.is_proof() && Evidence::parse(&made.to_text()).is_ok());
         // The same checkpoint twice is said only by who was served entries that do not fit it.
-        let served = Evidence::of_checkpoints(log().vkey(), &note(7, 1), &note(7, 1)).unwrap();
+        let served = rewritten(&note(7, 1), &note(7, 1));
         assert_eq!((served.kind(), served.is_proof()), (EvidenceKind::Rewritten, false));
     }
 
@@ -508,7 +566,7 @@ mod tests {
 
     #[test]
     fn every_flipped_bit_is_found() {
-        let fork = Evidence::of_checkpoints(log().vkey(), &note(7, 1), &note(7, 2)).unwrap();
+        let fork = fork();
         let text = fork.to_text();
         for byte in 0..text.len() {
             for bit in 0..8 {

@@ -1,6 +1,6 @@
-//! Opening a fog's database to read its log, while the fog is not running.
+//! Opening a fog's or a ledger server's database to read its log, while that is not running.
 
-use crate::fsck::guarded;
+use crate::fsck::rows::guarded;
 use redb::{DatabaseError, ReadOnlyDatabase, StorageError};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -11,20 +11,20 @@ use std::path::{Path, PathBuf};
 pub enum FileError {
     /// A process has it open.
     #[error(
-        "{path} is in use: the fog is running. Stop it, or work on a copy of the file taken while it \
+        "{path} is in use: the program that writes it (haar-fog, haar-ledger) is running. Stop it, or work on a copy of the file taken while it \
          was stopped",
         path = .0.display()
     )]
     InUse(PathBuf),
     /// The process that wrote it did not stop cleanly.
     #[error(
-        "{path} was not closed cleanly and needs the recovery that the fog does when it starts. \
-         Start the fog and stop it with SIGTERM, then try again",
+        "{path} was not closed cleanly and needs the recovery that its program (haar-fog, haar-ledger) does when it \
+         starts. Start that and stop it with SIGTERM, then try again",
         path = .0.display()
     )]
     NotClosed(PathBuf),
     /// No such file.
-    #[error("{path}: there is no such file; the log is in the fog's data directory", path = .0.display())]
+    #[error("{path}: there is no such file; the log is in the data directory of its program", path = .0.display())]
     Missing(PathBuf),
     /// The file is no database, or its structure is damaged.
     #[error(

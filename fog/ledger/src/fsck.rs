@@ -33,13 +33,10 @@ use crate::tables::{
 use crate::tree::{Edge, TILE_WIDTH, hashes_at};
 use crate::verify::Trust;
 use haar_identity::VerifierKey;
-use redb::{
-    Key, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata,
-    TableDefinition, TableError, Value,
-};
+use redb::{ReadableDatabase, TableError};
+use rows::{Found, Rows, guarded};
 use slots::{Content, Slots};
 use std::convert::Infallible;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use tlog_tiles::{HASH_SIZE, Hash};
 
 /// The most problems that a report holds; the rest are counted.
@@ -152,6 +149,9 @@ pub enum Problem {
         /// The row's key.
         row: String,
     },
+    /// The checkpoint that readers are given is not of this tree.
+    #[error("published checkpoint: not signed by the log's key, or not of this tree")]
+    Published,
     /// A table cannot be opened or read.
     #[error("{table}: the database is damaged or cannot be read: {cause}")]
     Unreadable {
@@ -222,112 +222,6 @@ pub fn fsck(
     let key_pinned = !matches!(trust, Trust::Unpinned) && checkpoint.is_some();
     let Found { problems, omitted, erased, locked } = found;
     Ok(Report { checkpoint, key_pinned, leaves, erased, locked, problems, omitted })
-}
-
-/// The problems so far.
-#[derive(Default)]
-struct Found {
-    problems: Vec<Problem>,
-    omitted: u64,
-    erased: u64,
-    locked: u64,
-}
-
-impl Found {
-    fn problem(&mut self, problem: Problem) {
-        if self.problems.len() < MAX_PROBLEMS {
-            self.problems.push(problem);
-        } else {
-            self.omitted += 1;
-        }
-    }
-
-    /// Once for a table: a damaged page has many rows.
-    fn unreadable(&mut self, table: &'static str, cause: String) {
-        let same = |problem: &Problem| matches!(problem, Problem::Unreadable { table: known, .. } if *known == table);
-        if !self.problems.iter().any(same) {
-            self.problem(Problem::Unreadable { table, cause });
-        }
-    }
-}
-
-/// A table that may be missing, damaged, or make redb panic.
-struct Rows<K: Key + 'static, V: Value + 'static> {
-    name: &'static str,
-    table: Option<ReadOnlyTable<K, V>>,
-}
-
-impl<K: Key + 'static, V: Value + 'static> Rows<K, V> {
-    fn open(
-        tx: &ReadTransaction,
-        name: &'static str,
-        definition: TableDefinition<'static, K, V>,
-        found: &mut Found,
-    ) -> Self {
-        let table = match guarded(|| tx.open_table(definition)) {
-            Ok(Ok(table)) => Some(table),
-            Ok(Err(error)) => {
-                found.unreadable(name, error.to_string());
-                None
-            }
-            Err(panic) => {
-                found.unreadable(name, panic);
-                None
-            }
-        };
-        Self { name, table }
-    }
-
-    fn len(&self, found: &mut Found) -> u64 {
-        let len = self.read(found, |table| table.len());
-        len.unwrap_or_default()
-    }
-
-    /// What `read` makes of the table; `None` if that fails, which is noted.
-    fn read<T>(
-        &self,
-        found: &mut Found,
-        read: impl FnOnce(&ReadOnlyTable<K, V>) -> Result<T, redb::StorageError>,
-    ) -> Option<T> {
-        let table = self.table.as_ref()?;
-        match guarded(|| read(table)) {
-            Ok(Ok(value)) => return Some(value),
-            Ok(Err(error)) => found.unreadable(self.name, error.to_string()),
-            Err(panic) => found.unreadable(self.name, panic),
-        }
-        None
-    }
-
-    /// Visits every key, in order.
-    fn each_key(&self, found: &mut Found, mut visit: impl FnMut(&mut Found, K::SelfType<'_>)) {
-        self.each_row(found, |found, key, _| visit(found, key));
-    }
-
-    /// Visits every row, in the order of the keys.
-    fn each_row(
-        &self,
-        found: &mut Found,
-        mut visit: impl FnMut(&mut Found, K::SelfType<'_>, V::SelfType<'_>),
-    ) {
-        let mut inner = Found::default();
-        self.read(found, |table| {
-            for row in table.iter()? {
-                let (key, value) = row?;
-                visit(&mut inner, key.value(), value.value());
-            }
-            Ok(())
-        });
-        for problem in inner.problems {
-            found.problem(problem);
-        }
-        found.omitted += inner.omitted;
-    }
-}
-
-impl<K: Key + 'static> Rows<K, &'static [u8]> {
-    fn bytes(&self, key: K::SelfType<'_>, found: &mut Found) -> Option<Vec<u8>> {
-        self.read(found, |table| tables::bytes(table, key)).flatten()
-    }
 }
 
 struct Log {
@@ -567,15 +461,7 @@ fn hash_in(tile: &[u8], position: usize) -> Option<Hash> {
     Some(Hash(bytes.try_into().ok()?))
 }
 
-/// Runs a read of a file that may be damaged; the error is what redb said when it panicked.
-pub(crate) fn guarded<T>(read: impl FnOnce() -> T) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(read)).map_err(|panic| {
-        let text = panic.downcast_ref::<String>().cloned();
-        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-        text.unwrap_or_else(|| "redb gave up on a page".to_owned())
-    })
-}
-
+pub(crate) mod rows;
 mod slots;
 #[cfg(test)]
 mod tests;

@@ -26,13 +26,15 @@ use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use tlog_tiles::{HASH_SIZE, Hash};
 
-const META: TableDefinition<&str, &str> = TableDefinition::new("consortium.meta");
-const TILES: TableDefinition<(u8, u64), &[u8]> = TableDefinition::new("consortium.tiles");
-const BUNDLES: TableDefinition<u64, &[u8]> = TableDefinition::new("consortium.bundles");
-const ENTRIES: TableDefinition<[u8; 32], u64> = TableDefinition::new("consortium.entries");
+pub(super) const META: TableDefinition<&str, &str> = TableDefinition::new("consortium.meta");
+pub(super) const TILES: TableDefinition<(u8, u64), &[u8]> =
+    TableDefinition::new("consortium.tiles");
+pub(super) const BUNDLES: TableDefinition<u64, &[u8]> = TableDefinition::new("consortium.bundles");
+pub(super) const ENTRIES: TableDefinition<[u8; 32], u64> =
+    TableDefinition::new("consortium.entries");
 
-const APPLIED: &str = "applied";
-const PUBLISHED: &str = "published";
+pub(super) const APPLIED: &str = "applied";
+pub(super) const PUBLISHED: &str = "published";
 
 /// The most entries that one call of [`Tiles::entries`] returns.
 pub const MAX_ENTRIES_READ: u64 = 65_536;

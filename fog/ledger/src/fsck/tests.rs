@@ -1,6 +1,7 @@
 use super::*;
 use crate::fixtures::{append, identity, log_of, record, records};
 use crate::{FileError, SiteLog, Snapshot, open_read_only};
+use redb::ReadableTable;
 use redb::backends::InMemoryBackend;
 use redb::{Database, StorageBackend, WriteTransaction};
 

@@ -125,29 +125,40 @@ impl Gossip {
 
     /// An entry that the log's rules refuse: who made it has attempted something.
     pub(crate) async fn refused(&self, kind: EvidenceKind, entry: &Entry, reason: &str) {
-        self.made(Evidence::of_entry(&self.log, kind, entry, reason)).await;
+        if let Some(by) = self.voice(kind) {
+            self.made(Evidence::of_entry(&self.log, kind, entry, reason, by)).await;
+        }
     }
 
     /// Two checkpoints of which one does not follow from the other.
     pub(crate) async fn contradiction(&self, earlier: &str, later: &str) {
-        self.made(Evidence::of_checkpoints(&self.log, earlier, later)).await;
+        let by = self.identity.as_deref();
+        self.made(Evidence::of_checkpoints(&self.log, earlier, later, by)).await;
     }
 
     /// A checkpoint with a signature line that does not fit, of the log or of a witness (`key`).
     pub(crate) async fn bad_signature(&self, note: &str, key: &str) {
-        match &self.identity {
-            Some(by) => self.made(Evidence::of_bad_signature(&self.log, note, key, by)).await,
-            None => tracing::error!(
-                "a signature does not fit; nobody is told, for [member] has no key to say so with"
-            ),
+        if let Some(by) = self.voice(EvidenceKind::BadSignature) {
+            self.made(Evidence::of_bad_signature(&self.log, note, key, by)).await;
         }
     }
 
     /// No quorum has vouched for anything newer than `note` since `since_s`.
     pub(crate) async fn stale(&self, note: &str, since_s: u64) {
-        if let Some(by) = &self.identity {
+        if let Some(by) = self.voice(EvidenceKind::Stale) {
             self.made(Evidence::of_stale(&self.log, note, since_s, by)).await;
         }
+    }
+
+    /// With whose key this server says what it has seen.
+    fn voice(&self, kind: EvidenceKind) -> Option<&Identity> {
+        if self.identity.is_none() {
+            tracing::error!(
+                %kind,
+                "an attempt; nobody is told, for [member] has no key to say so with"
+            );
+        }
+        self.identity.as_deref()
     }
 
     async fn made(&self, made: Result<Evidence, EvidenceError>) {
@@ -163,11 +174,11 @@ impl Gossip {
 
     /// What rests on a word must be a member's.
     fn check_speaker(&self, evidence: &Evidence) -> Result<(), NotKept> {
-        let Some(speaker) = evidence.speaker() else { return Ok(()) };
+        if evidence.is_proof() {
+            return Ok(());
+        }
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        let state = state.as_ref().ok_or(NotKept::MembersUnknown)?;
-        let mut own = state.members().filter(|member| member.name.as_str() == speaker);
-        match own.any(|member| evidence.is_said_by(member.key.vkey())) {
+        match evidence.is_vouched_by(state.as_ref().ok_or(NotKept::MembersUnknown)?) {
             true => Ok(()),
             false => Err(NotKept::Stranger),
         }

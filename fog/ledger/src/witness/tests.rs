@@ -46,7 +46,8 @@ fn ask(witness: &Witness, request: &AddCheckpoint) -> Result<String, u16> {
 
 fn evidence_of(seen: &Inconsistent) -> Evidence {
     let remembered = seen.remembered.as_ref().unwrap_or(&seen.offered);
-    Evidence::of_checkpoints(log().vkey(), remembered, &seen.offered).unwrap()
+    let by = Identity::generate("a.example", [9; 32]).unwrap();
+    Evidence::of_checkpoints(log().vkey(), remembered, &seen.offered, Some(&by)).unwrap()
 }
 
 #[test]

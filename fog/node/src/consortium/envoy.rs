@@ -376,6 +376,16 @@ impl Envoy {
         last.map_or(Ok(None), |error| Err(error.into()))
     }
 
+    /// Whether it is proof, or a member's word.
+    fn is_vouched(&self, evidence: &Evidence) -> Result<bool, RoundError> {
+        if evidence.is_proof() {
+            return Ok(true);
+        }
+        let view = self.view.read();
+        // It is asked for again once it is known who the members are.
+        Ok(evidence.is_vouched_by(view.state.as_ref().ok_or(RoundError::NoView)?))
+    }
+
     async fn ask_for_evidence(&mut self, place: usize) -> Result<(), RoundError> {
         let client = self.informants[place].clone();
         let cursor = format!("{EVIDENCE}{}", client.url());
@@ -385,9 +395,14 @@ impl Envoy {
         }
         let mut records = Vec::new();
         for evidence in found {
-            if evidence.log() == self.policy.logs()[0].key.as_str()
-                && self.store.log().find(&evidence.id())?.is_empty()
-            {
+            if evidence.log() != self.policy.logs()[0].key.as_str() {
+                continue;
+            }
+            if !self.is_vouched(&evidence)? {
+                tracing::warn!(kind = %evidence.kind(), "a server told evidence on the word of nobody who is a member");
+                continue;
+            }
+            if self.store.log().find(&evidence.id())?.is_empty() {
                 records.push(record(&evidence)?);
             }
         }

@@ -173,4 +173,11 @@ async fn a_strangers_word_is_not_kept() {
     let told = client.tell(&word).await;
     assert!(matches!(told, Err(client::FetchError::Refused { status: 403, .. })), "{told:?}");
     assert!(heard(&consortium, 3, EvidenceKind::Stale).await.is_empty());
+    // An entry that a member did make, said to have been refused by somebody who is none.
+    let entry = eventually("the genesis", async || client.entry(0).await.ok()).await;
+    let (log, kind) = (consortium.log.vkey(), EvidenceKind::RefusedEntry);
+    let word = Evidence::of_entry(log, kind, &entry, "forbidden", &stranger).unwrap();
+    let told = client.tell(&word).await;
+    assert!(matches!(told, Err(client::FetchError::Refused { status: 403, .. })), "{told:?}");
+    assert!(heard(&consortium, 3, kind).await.is_empty());
 }
