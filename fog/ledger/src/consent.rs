@@ -27,7 +27,7 @@ mod pseudonym;
 mod request;
 mod statement;
 
-pub use audit::{audit_event, audit_name, audit_record, is_emergency};
+pub use audit::{Emergency, audit_event, audit_name, audit_record};
 pub use codes::{
     DataKind, Grantee, GranteeRole, Interval, MAX_TIME_S, Purpose, Scope, Token, TokenError,
 };

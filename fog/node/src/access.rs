@@ -17,7 +17,7 @@
 //! request that nothing is found for is decided and recorded too.
 //!
 //! # Who is told
-//! The patient finds every decision under their audit. Statements, and every break-glass, are put before the members
+//! The patient finds every decision under their audit, and is told of a break-glass by the targets of the contact `patient` ([`crate::notify`]). Statements, and every break-glass, are put before the members
 //! as commitments ([`crate::consortium`]): that it happened, where and when, not to whom.
 //!
 //! # How statements travel
@@ -34,6 +34,7 @@
 
 mod claims;
 mod gatekeeper;
+pub(crate) mod nonces;
 mod routes;
 mod shown;
 mod studies;
@@ -42,6 +43,7 @@ mod tests;
 
 use crate::config::AccessConfig;
 use crate::consortium::view::SharedView;
+use crate::notify::Roster;
 use crate::store::Store;
 use claims::{Claims, ClaimsError};
 use gatekeeper::Gatekeeper;
@@ -72,6 +74,9 @@ pub enum AccessError {
     /// Address or certificate.
     #[error("access: {0}")]
     Tls(#[from] TlsError),
+    /// The requests that have counted.
+    #[error("access: the fog's database: {0}")]
+    Database(#[from] redb::Error),
 }
 
 /// The read API, ready to run.
@@ -87,6 +92,7 @@ impl Access {
         view: SharedView,
         data_dir: &Path,
         store: Arc<Store>,
+        roster: Roster,
         metrics: &Metrics,
     ) -> Result<Self, AccessError> {
         let claims = match &config.claims_file {
@@ -94,7 +100,7 @@ impl Access {
             None => Claims::default(),
         };
         let studies = StudyKeys::open(&data_dir.join(studies::KEY_FILE))?;
-        let gatekeeper = Gatekeeper::new(store, view, claims, studies, metrics);
+        let gatekeeper = Gatekeeper::new(store, view, claims, studies, roster, metrics)?;
         let door = Door::open(&HttpConfig {
             listen: config.listen,
             cert_file: Some(config.cert_file.clone()),

@@ -216,9 +216,10 @@ pub async fn start(
         None => (None, None),
     };
     let access = match (&config.access, &view) {
-        (Some(own), Some(view)) => {
-            Some(Access::open(own, view.view(), dir, Arc::clone(&store), &metrics).await?)
-        }
+        (Some(own), Some(view)) => Some(
+            Access::open(own, view.view(), dir, Arc::clone(&store), roster.clone(), &metrics)
+                .await?,
+        ),
         _ => None,
     };
     if let Some(access) = &access {

@@ -6,6 +6,8 @@
 //!                        └─▶ webhook | SMTP | MQTT | FHIR                  dead: the row moves to the dead letters
 //! ```
 //!
+//! Of a break-glass ([`crate::access`]) the contact [`PATIENT`] is told the same way.
+//!
 //! A step of an alarm names contacts ([`haar_alarms::Transition::notify`]); a `[[notify]]` target of the configuration
 //! tells some of them. What a target is told is the step as it stands in the log ([`message::Message`]), so the outbox
 //! holds no content but the number of a leaf.
@@ -32,7 +34,7 @@
 mod courier;
 mod fhir;
 mod mail;
-mod message;
+pub(crate) mod message;
 mod mqtt;
 pub(crate) mod outbox;
 mod webhook;
@@ -52,6 +54,8 @@ use tokio_util::sync::CancellationToken;
 
 /// The most targets: each is a source of one alarm of the site.
 pub const MAX_TARGETS: usize = haar_alarms::MAX_SOURCES;
+/// The contact who is told that a patient's records were read under break-glass: whoever reaches patients, a portal say.
+pub(crate) const PATIENT: &str = "patient";
 /// How long one attempt may take.
 const ATTEMPT: Duration = Duration::from_secs(15);
 /// The longest secret, in bytes.
@@ -215,7 +219,8 @@ impl Roster {
         contacts: &BTreeSet<&str>,
     ) -> Result<Self, NotifyError> {
         for target in targets {
-            let unknown = target.contacts.iter().find(|name| !contacts.contains(name.as_str()));
+            let is_known = |name: &str| name == PATIENT || contacts.contains(name);
+            let unknown = target.contacts.iter().find(|name| !is_known(name));
             if let Some(contact) = unknown {
                 return Err(NotifyError::Contact {
                     target: target.name.clone(),
@@ -236,6 +241,12 @@ impl Roster {
             (target.name.clone(), target.contacts.iter().cloned().collect::<BTreeSet<_>>())
         };
         Ok(Self { targets: targets.iter().map(own).collect(), news: Arc::default() })
+    }
+
+    /// The targets that reach patients.
+    pub(crate) fn of_patients(&self) -> impl Iterator<Item = &str> {
+        let own = self.targets.iter().filter(|(_, contacts)| contacts.contains(PATIENT));
+        own.map(|(name, _)| name.as_str())
     }
 
     /// The targets that are to be told of a step.

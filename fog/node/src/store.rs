@@ -11,6 +11,7 @@
 //! - `fog.parameters`: (hash of the pseudonym \[32\], version u32) → leaf u64 with the signed note.
 //! - `fog.consortium`: see [`crate::consortium::envoy`].
 //! - `fog.statements`: see [`crate::consortium::view`].
+//! - `fog.nonces`: see [`crate::access::nonces`].
 //! - `fog.edge_keys`: see [`crate::edges`].
 //! - `fog.devices`, `fog.devices-told`: see [`crate::history`].
 //! - `fog.outbox`, `fog.dead_letters`: see [`crate::notify`].
@@ -22,6 +23,7 @@
 //! Leaves, positions and windows of an epoch are written in one transaction (design D1, D2): after a
 //! crash either all of an epoch is there, and its edges are told so, or none, and it is computed again.
 
+use crate::access;
 use crate::consortium;
 use crate::edges::{self, Signed};
 use crate::facts;
@@ -247,6 +249,7 @@ impl Store {
         consortium::view::create(&tx)?;
         consortium::envoy::create(&tx)?;
         edges::create(&tx)?;
+        access::nonces::create(&tx)?;
         history::create(&tx)?;
         outbox::create(&tx)?;
         tx.commit().map_err(redb::Error::from)?;

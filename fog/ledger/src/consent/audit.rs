@@ -75,10 +75,24 @@ pub fn audit_record(
     Record { kind: LeafKind::AccessDecision, name, key, body }
 }
 
-/// Whether the body of a decision's record is that of a break-glass.
-pub fn is_emergency(body: &[u8]) -> bool {
-    let event: Value = serde_json::from_slice(body).unwrap_or_default();
-    event["subtype"][0]["code"] == EMERGENCY
+/// A break-glass that is recorded.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Emergency {
+    /// Whose records were read: the pseudonym, as the decision has it.
+    pub subject: String,
+    /// When it was decided, RFC 3339.
+    pub recorded: String,
+}
+
+impl Emergency {
+    /// From the body of a decision's record; `None` if it was no break-glass.
+    pub fn read(body: &[u8]) -> Option<Self> {
+        let event: Value = serde_json::from_slice(body).ok()?;
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        (event["subtype"][0]["code"] == EMERGENCY).then_some(())?;
+        let subject = text(&event["entity"][0]["what"]["identifier"]["value"])?;
+        Some(Self { subject, recorded: text(&event["recorded"])? })
+    }
 }
 
 fn details(request: &AccessRequest, decision: &Decision) -> Vec<Value> {

@@ -21,6 +21,7 @@
 
 use haar_identity::base64;
 use haar_identity::{Identity, VerifierKey};
+use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 
 /// How far a signature's time may be from the site's, in seconds.
@@ -127,6 +128,16 @@ impl SignedRequest {
         one_form.then_some(Self { params, key, created_s, site, signature })
     }
 
+    /// When it was signed, as it says, in POSIX seconds.
+    pub fn created_s(&self) -> u64 {
+        self.created_s
+    }
+
+    /// SHA-256 of what was signed of the signature itself, which names key, nonce, time and site.
+    pub fn id(&self) -> [u8; 32] {
+        Sha256::digest(&self.params).into()
+    }
+
     /// The name of the key that is said to have signed.
     pub fn key_name(&self) -> &str {
         &self.key
@@ -155,7 +166,7 @@ impl SignedRequest {
         let fits =
             |key: &&VerifierKey| key.origin() == self.key && key.verifies(&bytes, &self.signature);
         let key = keys.find(fits).ok_or(RequestError::Signature)?;
-        nonces.take(&self.params, self.created_s, now_s)?;
+        nonces.take(self.id(), self.created_s, now_s)?;
         Ok(key)
     }
 }
@@ -163,13 +174,18 @@ impl SignedRequest {
 /// The signatures that have counted while they could count again.
 #[derive(Default)]
 pub struct Nonces {
-    /// What was signed over, which names key and nonce, and when.
-    seen: HashMap<String, u64>,
+    /// By [`SignedRequest::id`], when they were signed.
+    seen: HashMap<[u8; 32], u64>,
 }
 
 impl Nonces {
-    fn take(&mut self, params: &str, created_s: u64, now_s: u64) -> Result<(), RequestError> {
-        if self.seen.contains_key(params) {
+    /// With those that have counted before: id, and when each was signed.
+    pub fn restore(seen: impl IntoIterator<Item = ([u8; 32], u64)>) -> Self {
+        Self { seen: seen.into_iter().collect() }
+    }
+
+    fn take(&mut self, id: [u8; 32], created_s: u64, now_s: u64) -> Result<(), RequestError> {
+        if self.seen.contains_key(&id) {
             return Err(RequestError::Repeated);
         }
         if self.seen.len() >= MAX_NONCES {
@@ -178,7 +194,7 @@ impl Nonces {
         if self.seen.len() >= MAX_NONCES {
             return Err(RequestError::Busy);
         }
-        self.seen.insert(params.to_owned(), created_s);
+        self.seen.insert(id, created_s);
         Ok(())
     }
 }
@@ -263,10 +279,13 @@ mod tests {
     fn what_is_remembered_is_bounded() {
         let mut nonces = Nonces::default();
         for n in 0..MAX_NONCES {
-            nonces.take(&n.to_string(), 1_000, 1_000).unwrap();
+            let mut id = [0; 32];
+            id[..8].copy_from_slice(&n.to_le_bytes());
+            nonces.take(id, 1_000, 1_000).unwrap();
         }
-        assert_eq!(nonces.take("more", 1_000, 1_000), Err(RequestError::Busy));
-        assert_eq!(nonces.take("more", 1_100, 1_100), Ok(()));
+        let more = [0xff; 32];
+        assert_eq!(nonces.take(more, 1_000, 1_000), Err(RequestError::Busy));
+        assert_eq!(nonces.take(more, 1_100, 1_100), Ok(()));
         assert_eq!(nonces.seen.len(), 1);
     }
 }

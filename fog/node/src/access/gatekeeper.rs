@@ -1,9 +1,13 @@
 //! Decides, records, and only then answers. Time is passed in.
 
 use super::claims::Claims;
+use super::nonces;
 use super::shown::{self, Shown};
 use super::studies::StudyKeys;
 use crate::consortium::view::{SharedView, View, statements};
+use crate::notify::Roster;
+use crate::notify::message::BREAK_GLASS_PRIORITY;
+use crate::notify::outbox::{self, Key};
 use crate::store::{CommitError, Store, keyholder};
 use haar_ledger::consent::{
     AccessRequest, Action, BundleError, Data, DataKind, Decider, Decision, Nonces, Principal,
@@ -138,6 +142,7 @@ pub(crate) struct Gatekeeper {
     claims: Claims,
     pub(super) studies: StudyKeys,
     nonces: Mutex<Nonces>,
+    roster: Roster,
     decisions: Counter<u64>,
 }
 
@@ -147,10 +152,12 @@ impl Gatekeeper {
         view: SharedView,
         claims: Claims,
         studies: StudyKeys,
+        roster: Roster,
         metrics: &Metrics,
-    ) -> Self {
+    ) -> Result<Self, redb::Error> {
         let decisions = metrics.counter(&names::FOG_ACCESS_DECISIONS);
-        Self { store, view, claims, studies, nonces: Mutex::default(), decisions }
+        let nonces = Mutex::new(nonces::restore(store.database())?);
+        Ok(Self { store, view, claims, studies, nonces, roster, decisions })
     }
 
     pub(crate) fn standing(&self, now_s: u64) -> Standing {
@@ -187,11 +194,12 @@ impl Gatekeeper {
 
     /// Decides on what is asked for, records it, and answers what is allowed.
     pub(crate) fn read(&self, call: &Call<'_>, question: &Question) -> Result<Answer, Refused> {
-        let view = self.view.read();
-        let who = self.who(&view, call)?;
-        let decider = Self::decider(&view)?;
+        let who = self.who(&self.view.read(), call)?;
         let insurer = who.role() == Role::Insurer;
+        // It may look at many leaves: nobody waits for the view meanwhile.
         let Walk { found, before } = self.find(question, insurer)?;
+        let view = self.view.read();
+        let decider = Self::decider(&view)?;
         let mut decided = Vec::new();
         for event_s in found.iter().map(|(_, shown)| shown.event_s()) {
             decided.push(self.decide(&view, decider, &who, call.now_s, question, event_s)?);
@@ -201,7 +209,7 @@ impl Gatekeeper {
         }
         drop(view);
         let known = !found.is_empty();
-        let decisions = self.record(known, &decided)?;
+        let decisions = self.record(call, known, &decided)?;
         let allowed = decided.iter().filter(|(_, _, decision)| decision.allowed).count();
         let break_glass = decided.iter().any(|(_, _, decision)| decision.break_glass);
         if break_glass {
@@ -232,6 +240,8 @@ impl Gatekeeper {
         if who.role() != Role::Patient || who.name() != patient_key_name(&subject) {
             return Err(Refused::NotOwn);
         }
+        // Before it is answered: it must not count again after a restart.
+        self.store.append(&[], |tx, _| nonces::note(tx, &call.signed, call.now_s))?;
         let log = self.store.log().snapshot()?;
         let mut decisions = Vec::new();
         for leaf in log.find(&audit_name(&subject))?.into_iter().rev().take(MAX_DECISIONS) {
@@ -309,18 +319,30 @@ impl Gatekeeper {
     /// theirs (`known`): who asks about made-up patients shall not make keys.
     pub(super) fn record(
         &self,
+        call: &Call<'_>,
         known: bool,
         decided: &[(Subject, AccessRequest, Decision)],
     ) -> Result<Vec<u64>, Refused> {
-        if decided.is_empty() {
-            return Ok(Vec::new());
-        }
         let mut held = Vec::with_capacity(decided.len());
         for (subject, request, decision) in decided {
             let record = audit_record(request, decision, self.site(), fresh_key()?);
             held.push(Held { keyholder: known.then(|| keyholder(*subject)), record });
         }
-        let first = self.store.append(&held, |_, _| Ok(()))?;
+        let emergency = decided.iter().position(|(_, _, decision)| decision.break_glass);
+        let emergency = emergency.filter(|_| known).map(|at| at as u64);
+        // All of one request: one break-glass is told once.
+        let keys = |first: u64| -> Vec<Key> {
+            let leaf = emergency.map(|at| first + at);
+            let key = |target: &str| Some(Key::new(target, BREAK_GLASS_PRIORITY, leaf?));
+            self.roster.of_patients().filter_map(key).collect()
+        };
+        let first = self.store.append(&held, |tx, first| {
+            nonces::note(tx, &call.signed, call.now_s)?;
+            outbox::queue(tx, &keys(first), crate::commit::now()).map(drop)
+        })?;
+        if emergency.is_some() {
+            self.roster.news.notify_waiters();
+        }
         self.count(decided.iter().map(|(_, _, decision)| decision));
         Ok((first..).take(held.len()).collect())
     }

@@ -162,7 +162,7 @@ impl Gatekeeper {
             decided.push((own.subject, request, decision));
         }
         drop(view);
-        self.record(true, &decided)?;
+        self.record(call, true, &decided)?;
         if let Some((_, _, refused)) = decided.first()
             && decided.iter().all(|(_, _, decision)| !decision.allowed)
         {

@@ -4,6 +4,9 @@ use super::claims::Claims;
 use super::gatekeeper::{Call, Gatekeeper, Question, Refused};
 use super::studies::{StudyKeys, StudyQuestion};
 use crate::consortium::view::{SharedView, View};
+use crate::notify::Roster;
+use crate::notify::message::{Message, News};
+use crate::notify::outbox::Outbox;
 use crate::store::{Store, keyholder};
 use haar_ledger::consent::{
     DataKind, Grant, Grantee, GranteeRole, Interval, MAX_VIEW_AGE_S, Purpose, RequestError,
@@ -13,7 +16,7 @@ use haar_ledger::consent::{
 use haar_ledger::consortium::Lineage;
 use haar_ledger::governance::{Digest, KeyBody, Role};
 use haar_ledger::{Cosigner, Entry, EntryKind, Held, Identity, LeafKind, Record};
-use haar_schema::Subject;
+use haar_schema::{Subject, Timestamp};
 use haar_telemetry::Metrics;
 use std::sync::Arc;
 
@@ -131,8 +134,12 @@ fn with_a_view_older_than_a_minute_only_an_emergency_reads() {
     let dir = tempfile::tempdir().unwrap();
     let store = store(dir.path());
     let metrics = metrics();
+    let portal =
+        "name = 'portal'\ncontacts = ['patient']\nwebhook = { url = 'http://127.0.0.1:1/' }";
+    let roster = Roster::new(&[toml::from_str(portal).unwrap()], &Default::default()).unwrap();
     let gatekeeper =
-        Gatekeeper::new(Arc::clone(&store), view(), Claims::default(), keys(), &metrics);
+        Gatekeeper::new(Arc::clone(&store), view(), Claims::default(), keys(), roster, &metrics)
+            .unwrap();
     let taken = gatekeeper.take(&grant()).unwrap();
     assert_eq!(gatekeeper.take(&grant()).unwrap(), taken, "the same once more is the same leaf");
     let read = |who, purpose, now_s| gatekeeper.read(&call(who, now_s), &question(purpose));
@@ -157,8 +164,44 @@ fn with_a_view_older_than_a_minute_only_an_emergency_reads() {
     assert_eq!(leaves.len(), 4);
     assert_eq!(leaves.last(), answer.decisions.last());
     let recorded = store.log().record(leaves[3]).unwrap();
-    assert!(haar_ledger::consent::is_emergency(&recorded.body));
+    assert!(haar_ledger::consent::Emergency::read(&recorded.body).is_some());
+    // Of that one the patient is told.
+    let due = Outbox::new(Arc::clone(&store)).due("portal", Timestamp::MAX, 9).unwrap().0;
+    assert_eq!(due.iter().map(|row| row.key.leaf).collect::<Vec<_>>(), [leaves[3]]);
+    let Some(News::BreakGlass(told)) = News::read(&recorded) else { panic!("it is news") };
+    assert_eq!(told.subject, subject().to_hex());
+    let told = Message::new(&due[0].key, SITE, News::BreakGlass(told), false);
+    assert_eq!(
+        (told.flag.as_str(), told.subject, told.step.is_none()),
+        ("break-glass", None, true)
+    );
+    assert!(!told.lines().contains(&subject().to_hex()) && told.lines().contains("emergency"));
     assert_eq!(gatekeeper.audit(&call("patient", NOW_S), subject()).unwrap().len(), 4);
+}
+
+/// Whoever overhears a request gains nothing by a restart.
+#[test]
+fn a_request_counts_once_also_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = |store: &Arc<Store>| {
+        let (claims, roster) = (Claims::default(), Roster::default());
+        Gatekeeper::new(Arc::clone(store), view(), claims, keys(), roster, &metrics()).unwrap()
+    };
+    let read = call("dr.example", NOW_S);
+    let audit = call("patient", NOW_S);
+    {
+        let store = store(dir.path());
+        let gatekeeper = open(&store);
+        gatekeeper.take(&grant()).unwrap();
+        gatekeeper.read(&read, &question(Purpose::Treatment)).unwrap();
+        gatekeeper.audit(&audit, subject()).unwrap();
+    }
+    let store = Arc::new(Store::open(dir.path(), identity(SITE)).unwrap());
+    let gatekeeper = open(&store);
+    let again = gatekeeper.read(&read, &question(Purpose::Treatment));
+    assert!(matches!(again, Err(Refused::Request(RequestError::Repeated))));
+    let again = gatekeeper.audit(&audit, subject());
+    assert!(matches!(again, Err(Refused::Request(RequestError::Repeated))));
 }
 
 #[test]
@@ -166,8 +209,15 @@ fn who_is_not_known_is_not_answered() {
     let dir = tempfile::tempdir().unwrap();
     let store = store(dir.path());
     let size = store.log().size().unwrap();
-    let gatekeeper =
-        Gatekeeper::new(Arc::clone(&store), view(), Claims::default(), keys(), &metrics());
+    let gatekeeper = Gatekeeper::new(
+        Arc::clone(&store),
+        view(),
+        Claims::default(),
+        keys(),
+        Roster::default(),
+        &metrics(),
+    )
+    .unwrap();
     let stranger = gatekeeper.read(&call("x.example", NOW_S), &question(Purpose::Emergency));
     assert!(matches!(stranger, Err(Refused::Request(RequestError::Signature))));
     let once = call("dr.example", NOW_S);
@@ -175,8 +225,15 @@ fn who_is_not_known_is_not_answered() {
     let again = gatekeeper.read(&once, &question(Purpose::Emergency));
     assert!(matches!(again, Err(Refused::Request(RequestError::Repeated))));
     assert_eq!(store.log().size().unwrap(), size + 1, "only the one that counted was decided on");
-    let empty =
-        Gatekeeper::new(store, SharedView::default(), Claims::default(), keys(), &metrics());
+    let empty = Gatekeeper::new(
+        store,
+        SharedView::default(),
+        Claims::default(),
+        keys(),
+        Roster::default(),
+        &metrics(),
+    )
+    .unwrap();
     assert!(matches!(
         empty.read(&call("dr.example", NOW_S), &question(Purpose::Emergency)),
         Err(Refused::NoView)
@@ -188,8 +245,15 @@ fn a_researcher_reads_those_who_agreed_under_other_names() {
     let dir = tempfile::tempdir().unwrap();
     let store = store(dir.path());
     let keys = || StudyKeys::open(&dir.path().join("studies.key")).unwrap();
-    let gatekeeper =
-        Gatekeeper::new(Arc::clone(&store), view(), Claims::default(), keys(), &metrics());
+    let gatekeeper = Gatekeeper::new(
+        Arc::clone(&store),
+        view(),
+        Claims::default(),
+        keys(),
+        Roster::default(),
+        &metrics(),
+    )
+    .unwrap();
     let ask = |gatekeeper: &Gatekeeper, who, study: &str, now_s| {
         let (study, kind) = (study.parse().unwrap(), DataKind::FlaggedEvent);
         let question = StudyQuestion { study, kind, before: None, limit: 10 };
@@ -221,7 +285,15 @@ fn a_researcher_reads_those_who_agreed_under_other_names() {
         assert!(!text.contains(identity), "{identity} in {text}");
     }
     // The same name in one study also after a restart, another in another.
-    let again = Gatekeeper::new(Arc::clone(&store), view(), Claims::default(), keys(), &metrics());
+    let again = Gatekeeper::new(
+        Arc::clone(&store),
+        view(),
+        Claims::default(),
+        keys(),
+        Roster::default(),
+        &metrics(),
+    )
+    .unwrap();
     let statements = [again.take(&grant())];
     assert!(statements[0].is_ok());
     let other = ask(&gatekeeper, "lab.example", "copd-1", NOW_S).unwrap();
@@ -280,8 +352,15 @@ fn alarms_and_parameters_are_kinds_of_their_own() {
         },
     );
     store.append(&held, |_, _| Ok(())).unwrap();
-    let gatekeeper =
-        Gatekeeper::new(Arc::clone(&store), view(), Claims::default(), keys(), &metrics());
+    let gatekeeper = Gatekeeper::new(
+        Arc::clone(&store),
+        view(),
+        Claims::default(),
+        keys(),
+        Roster::default(),
+        &metrics(),
+    )
+    .unwrap();
     let read = |kind| {
         let question = Question { kind, ..question(Purpose::Treatment) };
         gatekeeper.read(&call("patient", NOW_S), &question).unwrap().records

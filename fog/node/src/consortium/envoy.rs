@@ -34,7 +34,7 @@ use crate::history;
 use crate::ingest::Gate;
 use crate::store::Store;
 use haar_ledger::client::{Client, FetchError, Level, SiteAt, SubmitError};
-use haar_ledger::consent::is_emergency;
+use haar_ledger::consent::Emergency;
 use haar_ledger::consortium::included;
 use haar_ledger::evidence::Evidence;
 use haar_ledger::governance::{CommitmentBody, Hex, SiteCheckpointBody};
@@ -485,7 +485,7 @@ fn begin(store: &Store, log: &str) -> Result<bool, redb::Error> {
 /// Whether a decision on access was one in an emergency. An erased one was told when it was made, or is not told.
 fn is_break_glass(snapshot: &Snapshot, index: u64) -> Result<bool, ReadError> {
     match snapshot.record(index) {
-        Ok(record) => Ok(is_emergency(&record.body)),
+        Ok(record) => Ok(Emergency::read(&record.body).is_some()),
         Err(ReadError::Erased { .. }) => Ok(false),
         Err(error) => Err(error),
     }

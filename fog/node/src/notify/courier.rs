@@ -1,13 +1,13 @@
 //! The courier of one target: takes what is due from the outbox and brings it there.
 
-use super::message::Message;
+use super::message::{Message, News};
 use super::outbox::{Outbox, Outcome, Reason, Waiting};
 use super::{Channel, SendError};
 use crate::alarms::Desk;
 use crate::commit::now;
 use crate::config::NotifyTarget;
-use haar_alarms::{Condition, RaisedFlag, Transition, Window};
-use haar_ledger::{LeafKind, ReadError};
+use haar_alarms::{Condition, RaisedFlag, Window};
+use haar_ledger::ReadError;
 use haar_schema::{Priority, Timestamp};
 use haar_telemetry::{Counter, Gauge, Histogram, KeyValue, Metrics, names};
 use std::sync::Arc;
@@ -160,21 +160,24 @@ impl Courier {
             about_itself: false,
         };
         let attempts = waiting.attempts;
-        let step = match self.step(waiting.key.leaf).await {
-            Ok(Some(step)) => step,
+        let news = match self.news(waiting.key.leaf).await {
+            Ok(Some(news)) => news,
             Ok(None) => {
                 let reason = Reason::Unreadable;
                 return not_asked(waiting, Outcome::Dead { attempts, reason });
             }
             // That the log cannot be read now says nothing about the message: it waits.
             Err(error) => {
-                tracing::error!(leaf = waiting.key.leaf, %error, "a step cannot be read from the log");
+                tracing::error!(leaf = waiting.key.leaf, %error, "what is to be told cannot be read from the log");
                 return not_asked(waiting, Outcome::Again { attempts, due: after(RETRY.1) });
             }
         };
-        let about_itself = step.subject.is_none() && step.flag == FAILED_FLAG;
+        let about_itself = matches!(
+            &news,
+            News::Step(step) if step.subject.is_none() && step.flag == FAILED_FLAG
+        );
         let shows_subject = self.channel.shows_subject();
-        let message = Message::new(&waiting.key, self.outbox.origin(), step, shows_subject);
+        let message = Message::new(&waiting.key, self.outbox.origin(), news, shows_subject);
         let begun = Instant::now();
         let sent = self.channel.send(&message).await;
         self.count(&sent, begun.elapsed());
@@ -199,8 +202,8 @@ impl Courier {
         Attempt { waiting, outcome, answered: Some(answered), about_itself }
     }
 
-    /// The step at a leaf; none if the leaf is something else.
-    async fn step(&self, leaf: u64) -> Result<Option<Transition>, ReadError> {
+    /// What is told of a leaf; none if it is nothing to be told.
+    async fn news(&self, leaf: u64) -> Result<Option<News>, ReadError> {
         let outbox = self.outbox.clone();
         let read = tokio::task::spawn_blocking(move || outbox.record(leaf)).await;
         let record = match read {
@@ -210,8 +213,7 @@ impl Courier {
             Ok(Err(error)) => return Err(error),
             Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
         };
-        let is_step = record.kind == LeafKind::AlarmTransition;
-        Ok(is_step.then(|| Transition::from_json(&record.body).ok()).flatten())
+        Ok(News::read(&record))
     }
 
     fn count(&self, sent: &Result<(), SendError>, took: Duration) {

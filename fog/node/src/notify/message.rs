@@ -1,11 +1,42 @@
-//! What a receiver is told.
+//! What a receiver is told: a step of an alarm, or that somebody read under break-glass.
 
 use super::outbox::Key;
 use haar_alarms::{AlarmId, Condition, Phase, Transition};
+use haar_ledger::consent::Emergency;
+use haar_ledger::{LeafKind, Record};
 use haar_schema::{Priority, Subject, Timestamp};
 use serde::Serialize;
 
-/// One step of an alarm, for people and machines; JSON in this order.
+/// The flag under which a patient is told of a break-glass.
+pub(crate) const BREAK_GLASS: &str = "break-glass";
+
+/// Alarms go first.
+pub(crate) const BREAK_GLASS_PRIORITY: Priority = Priority::Low;
+const BREAK_GLASS_TEXT: &str = "In an emergency a clinician has read records of this patient without consent. Who, what and why: the patient's audit.";
+
+/// What is told, as the log has it.
+pub(crate) enum News {
+    /// An alarm took a step.
+    Step(Box<Transition>),
+    /// Records of a patient were read without consent, in an emergency.
+    BreakGlass(Emergency),
+}
+
+impl News {
+    /// From a record; `None` if it is no news.
+    pub(crate) fn read(record: &Record) -> Option<Self> {
+        match record.kind {
+            LeafKind::AlarmTransition => {
+                let step = Transition::from_json(&record.body).ok()?;
+                Some(Self::Step(Box::new(step)))
+            }
+            LeafKind::AccessDecision => Emergency::read(&record.body).map(Self::BreakGlass),
+            _ => None,
+        }
+    }
+}
+
+/// A message, for people and machines; JSON in this order.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub(crate) struct Message {
     /// The idempotency key: equal for repeats of one message to one target, and for nothing else.
@@ -14,18 +45,31 @@ pub(crate) struct Message {
     pub(crate) site: String,
     /// Its leaf there; GET /v1/proofs/{leaf} proves it.
     pub(crate) leaf: u64,
+    /// How soon somebody must act.
+    pub(crate) priority: Priority,
+    /// The flag's name; [`BREAK_GLASS`] of what is no alarm.
+    pub(crate) flag: String,
+    /// For a person.
+    pub(crate) text: String,
+    /// When the step was taken or the records were read, RFC 3339.
+    pub(crate) at: String,
+    /// Of an alarm's step.
+    #[serde(flatten)]
+    pub(crate) step: Option<Step>,
+    /// The patient's pseudonym, if the target may know it; none: the site itself, or not told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) subject: Option<Subject>,
+}
+
+/// What is told of an alarm's step besides.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub(crate) struct Step {
     /// The alarm; POST /v1/alarms/{alarm}/acknowledge takes it on.
     pub(crate) alarm: AlarmId,
     /// Which step of the alarm it is.
     pub(crate) number: u32,
-    /// How soon somebody must act.
-    pub(crate) priority: Priority,
     /// What kind of condition.
     pub(crate) condition: Condition,
-    /// The flag's name.
-    pub(crate) flag: String,
-    /// For a person.
-    pub(crate) text: String,
     /// Where the alarm is now.
     pub(crate) phase: Phase,
     /// Why.
@@ -34,31 +78,45 @@ pub(crate) struct Message {
     pub(crate) level: u8,
     /// End of the newest window that voted on it, RFC 3339.
     pub(crate) event_time: String,
-    /// When the step was taken, RFC 3339.
-    pub(crate) at: String,
-    /// The patient's pseudonym, if the target may know it; none: the site itself, or not told.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) subject: Option<Subject>,
 }
 
 impl Message {
-    /// Of a step at a leaf.
-    pub(crate) fn new(key: &Key, origin: &str, step: Transition, shows_subject: bool) -> Self {
+    /// Of what is at a leaf.
+    pub(crate) fn new(key: &Key, origin: &str, news: News, shows_subject: bool) -> Self {
+        let (id, site, leaf) = (key.id(origin), origin.to_owned(), key.leaf);
+        let step = match news {
+            News::Step(step) => step,
+            News::BreakGlass(Emergency { subject, recorded }) => {
+                return Self {
+                    id,
+                    site,
+                    leaf,
+                    priority: BREAK_GLASS_PRIORITY,
+                    flag: BREAK_GLASS.to_owned(),
+                    text: BREAK_GLASS_TEXT.to_owned(),
+                    at: recorded,
+                    step: None,
+                    subject: Subject::from_hex(&subject).filter(|_| shows_subject),
+                };
+            }
+        };
         Self {
-            id: key.id(origin),
-            site: origin.to_owned(),
-            leaf: key.leaf,
-            alarm: step.alarm,
-            number: step.number,
+            id,
+            site,
+            leaf,
             priority: step.priority,
-            condition: step.condition,
-            cause: step.cause.as_str(),
-            phase: step.to,
             flag: step.flag,
             text: step.text,
-            level: step.level,
-            event_time: step.event_us.to_string(),
             at: step.at_us.to_string(),
+            step: Some(Step {
+                alarm: step.alarm,
+                number: step.number,
+                condition: step.condition,
+                phase: step.to,
+                cause: step.cause.as_str(),
+                level: step.level,
+                event_time: step.event_us.to_string(),
+            }),
             subject: step.subject.filter(|_| shows_subject),
         }
     }
@@ -76,15 +134,19 @@ impl Message {
 
     /// Lines for a person.
     pub(crate) fn lines(&self) -> String {
-        let Self { text, cause, level, event_time, at, leaf, site, alarm, .. } = self;
+        let Self { text, at, leaf, site, .. } = self;
         let subject = self
             .subject
             .map_or(String::new(), |subject| format!("Patient: {}\n", subject.to_hex()));
-        let phase = self.phase.as_str();
         let headline = self.headline();
-        format!(
-            "{headline}\n{text}\n\n{subject}Event time: {event_time}\nState: {phase} ({cause}), escalation step {level}, since {at}\nAlarm: {alarm}\nLeaf {leaf} of {site}\n"
-        )
+        let step = match &self.step {
+            Some(Step { alarm, phase, cause, level, event_time, .. }) => format!(
+                "Event time: {event_time}\nState: {} ({cause}), escalation step {level}, since {at}\nAlarm: {alarm}\n",
+                phase.as_str()
+            ),
+            None => format!("When: {at}\n"),
+        };
+        format!("{headline}\n{text}\n\n{subject}{step}Leaf {leaf} of {site}\n")
     }
 }
 

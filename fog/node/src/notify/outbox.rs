@@ -78,7 +78,7 @@ pub(crate) enum Reason {
     Expired,
     /// Too much waited.
     Full,
-    /// Its leaf is no step of an alarm: a bug, or a damaged log.
+    /// Its leaf is nothing to be told, or was erased.
     Unreadable,
 }
 

@@ -25,7 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(super) fn message() -> message::Message {
     let key = Key::new("a", Priority::High, 7);
-    message::Message::new(&key, "haar.test/site", step(Priority::High, 2), true)
+    let news = message::News::Step(Box::new(step(Priority::High, 2)));
+    message::Message::new(&key, "haar.test/site", news, true)
 }
 
 fn step(priority: Priority, seconds: i64) -> Transition {
