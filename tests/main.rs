@@ -26,6 +26,7 @@ mod notices;
 mod parameters;
 mod privacy;
 mod programs;
+mod sepsis;
 mod tidy;
 mod tls;
 mod ward;

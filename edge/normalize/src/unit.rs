@@ -1,4 +1,6 @@
 //! Units: UCUM expressions, converted to the signal's canonical unit.
+//!
+//! Of a substance whose molar mass is known ([`MOLAR_MASSES`]) amounts and masses are converted into each other, as laboratories give either.
 
 use haar_schema::SignalId;
 use octofhir_ucum::{AdvancedConversionContext, convert_with_context};
@@ -12,6 +14,21 @@ pub const MAX_UNIT_BYTES: usize = 64;
 /// only costs time.
 const MAX_CACHED_UNITS: usize = 256;
 
+/// Grams in a mole of what is measured (IUPAC's standard atomic weights, 2021, abridged).
+const MOLAR_MASSES: [(SignalId, f64); 9] = [
+    // Of a mole of urea two of nitrogen are counted.
+    (SignalId::UREA_NITROGEN, 28.014),
+    (SignalId::CALCIUM, 40.078),
+    (SignalId::CREATININE, 113.12),
+    (SignalId::BILIRUBIN_DIRECT, 584.67),
+    (SignalId::BILIRUBIN_TOTAL, 584.67),
+    (SignalId::BLOOD_GLUCOSE, 180.156),
+    (SignalId::GLUCOSE, 180.156),
+    (SignalId::MAGNESIUM, 24.305),
+    // Phosphate is given as phosphorus.
+    (SignalId::PHOSPHATE, 30.974),
+];
+
 /// From a device's unit to the canonical one: canonical = `factor` × value + `offset`.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) struct Conversion {
@@ -23,7 +40,16 @@ impl Conversion {
     /// `None` if `unit` is no UCUM unit, not commensurable with the signal's, or on a logarithmic
     /// scale.
     pub(crate) fn new(unit: &str, signal: SignalId) -> Option<Self> {
-        Self::between(unit, signal.definition().unit)
+        let canonical = signal.definition().unit;
+        let molar = || {
+            let (_, g_per_mol) = MOLAR_MASSES.iter().find(|(own, _)| *own == signal)?;
+            // What is canonical of these is a mass in a volume.
+            let (amount, mass) = (Self::between(unit, "mol/L")?, Self::between("g/L", canonical)?);
+            let is_linear = amount.offset == 0.0 && mass.offset == 0.0;
+            is_linear
+                .then_some(Self { factor: amount.factor * g_per_mol * mass.factor, offset: 0.0 })
+        };
+        Self::between(unit, canonical).or_else(molar)
     }
 
     fn between(unit: &str, canonical: &str) -> Option<Self> {
@@ -86,6 +112,13 @@ mod tests {
             (SignalId::SYSTOLIC, 16.0, "kPa", 120.010_201),
             (SignalId::ECG, 1_500.0, "uV", 1.5),
             (SignalId::OXYGEN_FLOW, 500.0, "mL/min", 0.5),
+            (SignalId::LEUKOCYTES, 12.5, "10*9/L", 12.5),
+            (SignalId::INSPIRED_OXYGEN, 0.4, "1", 40.0),
+            (SignalId::HEMOGLOBIN, 130.0, "g/L", 13.0),
+            (SignalId::CREATININE, 100.0, "umol/L", 1.131_2),
+            (SignalId::UREA_NITROGEN, 7.0, "mmol/L", 19.609_8),
+            (SignalId::BLOOD_GLUCOSE, 5.5, "mmol/L", 99.085_8),
+            (SignalId::BILIRUBIN_TOTAL, 17.1, "umol/L", 0.999_785_7),
         ] {
             let found = Conversion::new(unit, signal).unwrap().apply(value);
             assert!((found - expected).abs() < 1e-6, "{value} {unit} gave {found}");
@@ -97,6 +130,8 @@ mod tests {
         for (signal, unit) in [
             (SignalId::TEMPERATURE, "mm[Hg]"),
             (SignalId::TEMPERATURE, "C"),
+            (SignalId::CREATININE, "mmol"),
+            (SignalId::HEMOGLOBIN, "mmol/L"),
             (SignalId::HEART_RATE, "bpm"),
             (SignalId::ECG, "B[V]"),
             (SignalId::ECG, ""),

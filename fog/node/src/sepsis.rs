@@ -1,8 +1,8 @@
 //! Sepsis within six hours: each patient's hourly chart, and what the model says when an hour is over.
 //!
 //! Like [`crate::courses`], driven by the windows that an epoch commits, with rows written in the epoch's transaction: after a kill charts
-//! stand where the log says, and windows that a replay brings again are not seen twice. A patient is charted from one pipeline,
-//! the first that shows a vital sign, so that alarms count that pipeline's votes.
+//! stand where the log says, and windows that a replay brings again are not seen twice. A patient's vital signs are charted from one pipeline,
+//! the first that shows one, so that alarms count that pipeline's votes; laboratory values from any.
 //!
 //! The window that opens an hour gets the score of the hours before it: the features `sepsis.probability` and
 //! `sepsis.uncertainty`, and at the model's threshold the flag `sepsis-risk`, with model, digest of the features and attribution. Of the
@@ -10,15 +10,15 @@
 //!
 //! # Limits and non-guarantees
 //! [`MAX_CHARTS`] patients; of more the one who was silent longest is forgotten. What [`haar_inference::sepsis`] says holds;
-//! what a chart from monitors alone lacks says [`haar_inference::sepsis::Chart`]. The model was measured with laboratory values: how good it is
-//! without them is not what its card says. Corrections of windows are not charted.
+//! what a chart lacks says [`haar_inference::sepsis::Chart`]. The model's card measures it with laboratory values, and without: where no laboratory
+//! reports here, it is worth less. Corrections of windows are not charted.
 
 use crate::facts::{ChangedRow, Facts};
 use haar_dataflow::conclude::Concluded;
 use haar_dataflow::deployment::{Said, Step, Timeline, WARNING};
 use haar_inference::sepsis::{Chart, HORIZON_H, SepsisModel, SepsisRisk};
 use haar_schema::{
-    Attribution, Evidence, Feature, FlaggedEvent, Priority, Scale, Score, Subject, Timestamp,
+    Attribution, Evidence, Feature, FlaggedEvent, Priority, Scale, Score, SignalId, Subject,
     features_digest,
 };
 use serde::{Deserialize, Serialize};
@@ -31,14 +31,18 @@ const RULE: &str = "sepsis.probability >= sepsis.threshold";
 
 /// All charts.
 pub(crate) struct Charts {
-    inputs: Vec<&'static str>,
+    vital_signs: Vec<Input>,
+    laboratory: Vec<Input>,
     states: Facts<State>,
 }
 
+/// A signal, and the feature that is its value.
+type Input = (SignalId, String);
+
 #[derive(Serialize, Deserialize)]
 struct State {
-    /// Whose windows are charted.
-    pipeline: String,
+    /// Whose vital signs are charted; none yet if only a laboratory has reported.
+    pipeline: Option<String>,
     chart: Chart,
     /// Whether the flag was ever raised, so that an alarm may be open.
     was_raised: bool,
@@ -52,8 +56,10 @@ impl Charts {
         if dropped > 0 {
             tracing::warn!(dropped, "charts of patients are not understood; they begin anew");
         }
-        let inputs = Chart::signals().map(haar_schema::SignalId::name).collect();
-        Self { inputs, states }
+        let input = |signal: SignalId| (signal, format!("{}.mean", signal.name()));
+        let vital_signs = Chart::vital_signs().map(input).collect();
+        let laboratory = Chart::laboratory().map(input).collect();
+        Self { vital_signs, laboratory, states }
     }
 
     /// Charts a window that is to be committed; if it opens an hour, adds the score of those before it, and the flag.
@@ -63,27 +69,34 @@ impl Charts {
         models: &Timeline<SepsisModel>,
         said: &mut Said,
     ) {
-        let subject = window.digest.key.subject;
-        let values = self.values(window);
-        let own = |state: &State| state.pipeline == window.digest.key.pipeline;
+        let key = &window.digest.key;
+        let (subject, pipeline) = (key.subject, key.pipeline.clone());
+        let (vital_signs, results) =
+            (values(window, &self.vital_signs), values(window, &self.laboratory));
         // A window belongs to the hour of its last microsecond.
-        let at = window.digest.key.end_us.plus_micros(-1);
-        let over = |state: &State| state.chart.is_over_at(at);
-        let state = self.states.get(&subject).filter(|state| !over(state));
-        if window.digest.revision > 0 || !state.is_none_or(own) {
+        let at = key.end_us.plus_micros(-1);
+        if window.digest.revision > 0 {
             self.say_nothing(window);
             return;
         }
-        if state.is_none() {
-            if values.is_empty() {
+        let is_over = self.states.get(&subject).is_none_or(|state| state.chart.is_over_at(at));
+        if is_over {
+            if vital_signs.is_empty() && results.is_empty() {
                 return;
             }
-            self.begin(subject, &window.digest.key.pipeline, at);
+            let chart = Chart::begin(at);
+            self.states.put(subject, State { pipeline: None, chart, was_raised: false });
         }
         let Some(state) = self.states.get_mut(&subject) else { return };
-        let row = state.chart.turn_to(at);
-        let mut changed = row.is_some();
-        for (signal, value) in values {
+        if state.pipeline.is_none() && !vital_signs.is_empty() {
+            state.pipeline = Some(pipeline.clone());
+        }
+        let is_charted = state.pipeline.as_ref() == Some(&pipeline);
+        // Only the vital signs' pipeline turns the page: of others some windows may come before and some after.
+        let row = if is_charted { state.chart.turn_to(at) } else { None };
+        let mut changed = row.is_some() || is_over;
+        let vital_signs = vital_signs.into_iter().filter(|_| is_charted);
+        for (signal, value) in vital_signs.chain(results) {
             changed |= state.chart.note(signal, value, at);
         }
         if changed {
@@ -106,21 +119,6 @@ impl Charts {
     /// The rows that have changed since they were last taken.
     pub(crate) fn take_changes(&mut self) -> Vec<ChangedRow> {
         self.states.take_changes()
-    }
-
-    fn values(&self, window: &Concluded) -> Vec<(haar_schema::SignalId, f64)> {
-        let features = &window.digest.features;
-        let value = |name: &str| features.get(&format!("{name}.mean")).and_then(|own| own.get());
-        Chart::signals()
-            .zip(&self.inputs)
-            .filter_map(|(signal, name)| Some((signal, value(name)?)))
-            .collect()
-    }
-
-    fn begin(&mut self, subject: Subject, pipeline: &str, at: Timestamp) {
-        let state =
-            State { pipeline: pipeline.to_owned(), chart: Chart::begin(at), was_raised: false };
-        self.states.put(subject, state);
     }
 
     /// Between the hours: neither raised nor clear.
@@ -159,6 +157,12 @@ impl Charts {
         let hours = state.chart.hours();
         raise(window, row, &risk, hours, model);
     }
+}
+
+/// What of these a window has a value of.
+fn values(window: &Concluded, inputs: &[Input]) -> Vec<(SignalId, f64)> {
+    let value = |name: &String| window.digest.features.get(name).and_then(|own| own.get());
+    inputs.iter().filter_map(|(signal, name)| Some((*signal, value(name)?))).collect()
 }
 
 fn raise(window: &mut Concluded, row: &[f32], risk: &SepsisRisk, hours: u32, model: &SepsisModel) {

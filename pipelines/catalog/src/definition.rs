@@ -53,7 +53,7 @@ use toml::de::DeTable;
 /// The longest definition.
 pub const MAX_DEFINITION_BYTES: usize = 64 * 1024;
 /// The most signals of a pipeline.
-pub const MAX_SIGNALS: usize = 16;
+pub const MAX_SIGNALS: usize = 32;
 /// The most flags of a pipeline.
 pub const MAX_FLAGS: usize = 64;
 /// The longest `id` or flag name, in bytes.

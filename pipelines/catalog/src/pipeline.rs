@@ -263,9 +263,10 @@ impl Pipeline {
 }
 
 /// File names and texts of the definitions that come with Haar.
-const DEFINITIONS: [(&str, &str); 2] = [
+const DEFINITIONS: [(&str, &str); 3] = [
     ("ward-vitals.toml", include_str!("../definitions/ward-vitals.toml")),
     ("ecg-rhythm.toml", include_str!("../definitions/ecg-rhythm.toml")),
+    ("laboratory.toml", include_str!("../definitions/laboratory.toml")),
 ];
 
 /// Definitions that come with Haar and run only where they are named: file name and text.
@@ -278,7 +279,7 @@ pub const OPTIONAL: [(&str, &str); 6] = [
     ("ward-scores.toml", include_str!("../definitions/ward-scores.toml")),
 ];
 
-/// The definitions that run where none is named: `ward-vitals` and `ecg-rhythm`.
+/// The definitions that run where none is named: `ward-vitals`, `ecg-rhythm` and `laboratory`.
 pub fn builtin() -> Vec<Pipeline> {
     // A definition that did not parse would be missing here; a test holds that none is.
     DEFINITIONS.iter().filter_map(|(name, text)| Pipeline::parse(name, text).ok()).collect()

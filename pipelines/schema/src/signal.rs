@@ -98,6 +98,33 @@ signals! {
     8 PPG "ppg" "Plethysmogram" Mdc "150452" "MDC_PULS_OXIM_PLETH" "1" Waveform -1000000.0 ..= 1000000.0;
     9 RESPIRATION "respiration" "Respiration" Mdc "151552" "MDC_RESP" "1" Waveform -1000000.0 ..= 1000000.0;
     10 AMBIENT_TEMPERATURE "ambient_temperature" "Ambient temperature" Loinc "60832-3" "Room temperature" "Cel" Scalar -200.0 ..= 100.0;
+    11 BASE_EXCESS "base_excess" "Base excess" Loinc "11555-0" "Base excess in Blood by calculation" "mmol/L" Scalar -60.0 ..= 60.0;
+    12 BICARBONATE "bicarbonate" "Bicarbonate" Loinc "1963-8" "Bicarbonate [Moles/volume] in Serum or Plasma" "mmol/L" Scalar 0.0 ..= 100.0;
+    13 INSPIRED_OXYGEN "inspired_oxygen" "Inspired oxygen" Loinc "19994-3" "Oxygen/Inspired gas setting [Volume Fraction] Ventilator" "%" Scalar 10.0 ..= 100.0;
+    14 BLOOD_PH "blood_ph" "Blood pH" Loinc "2744-1" "pH of Arterial blood" "[pH]" Scalar 6.0 ..= 9.0;
+    15 ARTERIAL_CO2 "arterial_co2" "Arterial CO₂ pressure" Loinc "2019-8" "Carbon dioxide [Partial pressure] in Arterial blood" "mm[Hg]" Scalar 0.0 ..= 250.0;
+    16 ARTERIAL_SATURATION "arterial_saturation" "Arterial saturation" Loinc "2708-6" "Oxygen saturation in Arterial blood" "%" Scalar 0.0 ..= 100.0;
+    17 ASPARTATE_AMINOTRANSFERASE "aspartate_aminotransferase" "Aspartate aminotransferase" Loinc "1920-8" "Aspartate aminotransferase [Enzymatic activity/volume] in Serum or Plasma" "U/L" Scalar 0.0 ..= 50000.0;
+    18 UREA_NITROGEN "urea_nitrogen" "Urea nitrogen" Loinc "3094-0" "Urea nitrogen [Mass/volume] in Serum or Plasma" "mg/dL" Scalar 0.0 ..= 500.0;
+    19 ALKALINE_PHOSPHATASE "alkaline_phosphatase" "Alkaline phosphatase" Loinc "6768-6" "Alkaline phosphatase [Enzymatic activity/volume] in Serum or Plasma" "U/L" Scalar 0.0 ..= 10000.0;
+    20 CALCIUM "calcium" "Calcium" Loinc "17861-6" "Calcium [Mass/volume] in Serum or Plasma" "mg/dL" Scalar 0.0 ..= 40.0;
+    21 CHLORIDE "chloride" "Chloride" Loinc "2075-0" "Chloride [Moles/volume] in Serum or Plasma" "mmol/L" Scalar 0.0 ..= 250.0;
+    22 CREATININE "creatinine" "Creatinine" Loinc "2160-0" "Creatinine [Mass/volume] in Serum or Plasma" "mg/dL" Scalar 0.0 ..= 100.0;
+    23 BILIRUBIN_DIRECT "bilirubin_direct" "Direct bilirubin" Loinc "1968-7" "Bilirubin.direct [Mass/volume] in Serum or Plasma" "mg/dL" Scalar 0.0 ..= 100.0;
+    24 BLOOD_GLUCOSE "blood_glucose" "Blood glucose" Loinc "2345-7" "Glucose [Mass/volume] in Serum or Plasma" "mg/dL" Scalar 0.0 ..= 3000.0;
+    25 LACTATE "lactate" "Lactate" Loinc "2524-7" "Lactate [Moles/volume] in Serum or Plasma" "mmol/L" Scalar 0.0 ..= 60.0;
+    26 MAGNESIUM "magnesium" "Magnesium" Loinc "19123-9" "Magnesium [Mass/volume] in Serum or Plasma" "mg/dL" Scalar 0.0 ..= 40.0;
+    27 PHOSPHATE "phosphate" "Phosphate" Loinc "2777-1" "Phosphate [Mass/volume] in Serum or Plasma" "mg/dL" Scalar 0.0 ..= 40.0;
+    28 POTASSIUM "potassium" "Potassium" Loinc "2823-3" "Potassium [Moles/volume] in Serum or Plasma" "mmol/L" Scalar 0.0 ..= 20.0;
+    29 BILIRUBIN_TOTAL "bilirubin_total" "Total bilirubin" Loinc "1975-2" "Bilirubin.total [Mass/volume] in Serum or Plasma" "mg/dL" Scalar 0.0 ..= 150.0;
+    30 TROPONIN_I "troponin_i" "Troponin I" Loinc "10839-9" "Troponin I.cardiac [Mass/volume] in Serum or Plasma" "ng/mL" Scalar 0.0 ..= 10000.0;
+    31 HEMATOCRIT "hematocrit" "Hematocrit" Loinc "4544-3" "Hematocrit [Volume Fraction] of Blood by Automated count" "%" Scalar 0.0 ..= 100.0;
+    32 HEMOGLOBIN "hemoglobin" "Hemoglobin" Loinc "718-7" "Hemoglobin [Mass/volume] in Blood" "g/dL" Scalar 0.0 ..= 40.0;
+    33 APTT "aptt" "aPTT" Loinc "14979-9" "aPTT in Platelet poor plasma by Coagulation assay" "s" Scalar 0.0 ..= 1000.0;
+    34 LEUKOCYTES "leukocytes" "Leukocytes" Loinc "6690-2" "Leukocytes [#/volume] in Blood by Automated count" "10*3/uL" Scalar 0.0 ..= 2000.0;
+    35 FIBRINOGEN "fibrinogen" "Fibrinogen" Loinc "3255-7" "Fibrinogen [Mass/volume] in Platelet poor plasma by Coagulation assay" "mg/dL" Scalar 0.0 ..= 5000.0;
+    36 PLATELETS "platelets" "Platelets" Loinc "777-3" "Platelets [#/volume] in Blood by Automated count" "10*3/uL" Scalar 0.0 ..= 5000.0;
+    37 GLUCOSE "glucose" "Glucose" Loinc "99504-3" "Glucose [Mass/volume] in Interstitial fluid" "mg/dL" Scalar 0.0 ..= 1000.0;
 }
 
 impl SignalId {

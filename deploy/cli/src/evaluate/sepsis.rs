@@ -4,6 +4,7 @@ use super::report::{Part, Report};
 use crate::failure::Failure;
 use crate::sepsis_data::read_cases;
 use haar_inference::sepsis::{Evaluation, Figures, HORIZON_H, SepsisModel, evaluate};
+use haar_recordings::cinc2019::{Stay, VITALS};
 use haar_schema::ModelRef;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
@@ -21,6 +22,9 @@ pub(super) struct Args {
     /// Only stays in folders of this name; once for each.
     #[arg(long, value_name = "FOLDER")]
     group: Vec<String>,
+    /// As if this were not known, to see what a site without it has: laboratory values; age, sex and time of admission. Once for each.
+    #[arg(long, value_enum, value_name = "WHAT")]
+    without: Vec<Unknown>,
     /// Folder of the model [default: the one that is built in].
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
@@ -32,12 +36,40 @@ pub(super) struct Args {
     report: Option<PathBuf>,
 }
 
+/// What may be missing at a site.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Unknown {
+    /// All laboratory values.
+    Laboratory,
+    /// Age, sex and time of admission.
+    Patient,
+}
+
+impl Unknown {
+    fn forget(self, stay: &mut Stay) {
+        match self {
+            Self::Laboratory => {
+                for hour in &mut stay.hours {
+                    hour.values[VITALS..].fill(f32::NAN);
+                }
+            }
+            Self::Patient => {
+                stay.age_years = f32::NAN;
+                stay.male = f32::NAN;
+                stay.hospital_admission_h = f32::NAN;
+            }
+        }
+    }
+}
+
 /// What `--json` prints.
 #[derive(Serialize)]
 struct Summary {
     task: &'static str,
     horizon_h: u32,
     model: ModelRef,
+    without: Vec<Unknown>,
     #[serde(flatten)]
     evaluation: Evaluation,
     hours_per_s: f64,
@@ -49,7 +81,10 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         Some(folder) => SepsisModel::load(folder)?,
         None => SepsisModel::builtin()?,
     };
-    let cases = read_cases(&args.data, &args.group)?;
+    let mut cases = read_cases(&args.data, &args.group)?;
+    for unknown in &args.without {
+        cases.iter_mut().for_each(|case| unknown.forget(&mut case.stay));
+    }
     // Drawn on standard error, and only where that is a terminal.
     let bar = ProgressBar::new(cases.len() as u64);
     bar.set_style(ProgressStyle::with_template("{wide_bar} {pos}/{len} stays, {eta} to go")?);
@@ -58,7 +93,9 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let hours_per_s = evaluation.all.hours as f64 / begin.elapsed().as_secs_f64().max(1e-9);
     bar.finish_and_clear();
     let model = model.reference().clone();
-    let summary = Summary { task: "sepsis", horizon_h: HORIZON_H, model, evaluation, hours_per_s };
+    let without = args.without.clone();
+    let (task, horizon_h) = ("sepsis", HORIZON_H);
+    let summary = Summary { task, horizon_h, model, without, evaluation, hours_per_s };
     if let Some(path) = &args.report {
         super::report::write(path, &page(&summary))?;
     }

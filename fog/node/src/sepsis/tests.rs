@@ -4,6 +4,7 @@ use super::*;
 use crate::facts::ROW_VERSION;
 use haar_alarms::{Alarms, Input, Phase, Policy};
 use haar_dataflow::item::Lane;
+use haar_schema::Timestamp;
 use haar_schema::{Features, InputsDigest, PipelineRef, WindowDigest, WindowKey};
 use std::collections::BTreeMap;
 

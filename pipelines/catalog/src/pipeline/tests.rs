@@ -56,7 +56,7 @@ fn built_in_definitions_have_no_mistakes() {
     }
     let ids: Vec<String> =
         builtin().iter().map(|pipeline| pipeline.reference().id.clone()).collect();
-    assert_eq!(ids, ["ward-vitals", "ecg-rhythm"]);
+    assert_eq!(ids, ["ward-vitals", "ecg-rhythm", "laboratory"]);
 }
 
 #[test]

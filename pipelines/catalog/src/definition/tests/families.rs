@@ -7,14 +7,14 @@ fn signals_exist_once_and_fit_the_family() {
     check(
         &sound_but("name = \"heart_rate\"", "name = \"ecg\""),
         expect![[r#"
-        error: a pipeline of family `vitals` does not read `ecg`
-          --> test.toml:11:8
-           |
-        11 | name = "ecg"
-           |        ^^^^^
-           |
-           = help: it reads `heart_rate`, `spo2`, `respiration_rate`, `systolic`, `diastolic`, `temperature`, `oxygen_flow`, `ambient_temperature`
-    "#]],
+            error: a pipeline of family `vitals` does not read `ecg`
+              --> test.toml:11:8
+               |
+            11 | name = "ecg"
+               |        ^^^^^
+               |
+               = help: it reads `heart_rate`, `spo2`, `respiration_rate`, `systolic`, `diastolic`, `temperature`, `oxygen_flow`, `ambient_temperature`, `base_excess`, `bicarbonate`, `inspired_oxygen`, `blood_ph`, `arterial_co2`, `arterial_saturation`, `aspartate_aminotransferase`, `urea_nitrogen`, `alkaline_phosphatase`, `calcium`, `chloride`, `creatinine`, `bilirubin_direct`, `blood_glucose`, `lactate`, `magnesium`, `phosphate`, `potassium`, `bilirubin_total`, `troponin_i`, `hematocrit`, `hemoglobin`, `aptt`, `leukocytes`, `fibrinogen`, `platelets`, `glucose`
+        "#]],
     );
     check(
         &sound_but("[[flags]]", "[[signals]]\nname = \"heart_rate\"\nrate_hz = 0\n\n[[flags]]"),
