@@ -18,9 +18,10 @@ pub const MAX_PROFILE_BYTES: usize = 64 * 1024;
 const MAX_NAME_BYTES: usize = 48;
 
 /// The built-in profiles: file name and text.
-pub const BUILT_IN: [(&str, &str); 5] = [
+pub const BUILT_IN: [(&str, &str); 6] = [
     ("bedside-monitor.toml", include_str!("../profiles/bedside-monitor.toml")),
     ("ecg-json.toml", include_str!("../profiles/ecg-json.toml")),
+    ("glucose-sensor.toml", include_str!("../profiles/glucose-sensor.toml")),
     ("laboratory.toml", include_str!("../profiles/laboratory.toml")),
     ("temperature-patch.toml", include_str!("../profiles/temperature-patch.toml")),
     ("wave-binary.toml", include_str!("../profiles/wave-binary.toml")),

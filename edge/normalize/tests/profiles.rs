@@ -310,7 +310,7 @@ fn mistakes_in_profiles_are_shown_at_their_place() {
     let head = "name = \"x\"\nconnector = \"mqtt\"\npath = \"a/{patient}/{device}\"\n";
     let with = |rest: &str| format!("{head}{rest}");
     let scalar = |row: &str| with(&format!("[json]\n[[json.observations]]\n{row}\n"));
-    let good = BUILT_IN[3].1;
+    let (_, good) = BUILT_IN.into_iter().find(|(file, _)| *file == "wave-binary.toml").unwrap();
     let mut text = String::new();
     for profile in [
         "name = \"x\"\nconnector = mqtt".to_owned(),
@@ -376,7 +376,14 @@ fn profiles_that_contradict_each_other_are_refused() {
     let renamed = BUILT_IN[0].1.replace("\"bedside-monitor\"", "\"other\"");
     let other = Profile::parse("other.toml", &renamed).unwrap();
     assert!(matches!(new(vec![one, other]), Err(NormalizerError::SamePath(..))));
-    assert_eq!(normalizer().topic_filters(), ["ward/+/+/ecg", "ward/+/+/vitals", "ward/+/+/wave"]);
+    let wanted = [
+        "laboratory/+/+/results",
+        "ward/+/+/ecg",
+        "ward/+/+/glucose",
+        "ward/+/+/vitals",
+        "ward/+/+/wave",
+    ];
+    assert_eq!(normalizer().topic_filters(), wanted);
 }
 
 #[test]

@@ -270,13 +270,14 @@ const DEFINITIONS: [(&str, &str); 3] = [
 ];
 
 /// Definitions that come with Haar and run only where they are named: file name and text.
-pub const OPTIONAL: [(&str, &str); 6] = [
+pub const OPTIONAL: [(&str, &str); 7] = [
     ("ecg-fibrillation.toml", include_str!("../definitions/ecg-fibrillation.toml")),
     ("device-faults.toml", include_str!("../definitions/device-faults.toml")),
     ("cold-chain.toml", include_str!("../definitions/cold-chain.toml")),
     ("ecg-intervals.toml", include_str!("../definitions/ecg-intervals.toml")),
     ("pulse.toml", include_str!("../definitions/pulse.toml")),
     ("ward-scores.toml", include_str!("../definitions/ward-scores.toml")),
+    ("glucose.toml", include_str!("../definitions/glucose.toml")),
 ];
 
 /// The definitions that run where none is named: `ward-vitals`, `ecg-rhythm` and `laboratory`.

@@ -88,3 +88,6 @@ fn coverage(seen: u64, rate: SampleRate, size_us: i64) -> f64 {
     let expected = (rate.hz() * size_us as f64 * 1e-6).max(1.0);
     (seen as f64 / expected).min(1.0)
 }
+
+#[cfg(test)]
+mod tests;
