@@ -3,7 +3,7 @@
 use crate::checkpoint::{Head, SignedCheckpoint};
 use crate::leaf::{LEAF_BYTES, Name};
 use crate::privacy::records_key::RecordsKey;
-use crate::privacy::seal::{Keyholder, Keyring, Row, Slot};
+use crate::privacy::seal::{Keyring, Row, Slot};
 use crate::proof::{BareLeaf, Opening, ProofFile};
 use crate::resource::Resource;
 use crate::tables::{
@@ -12,8 +12,7 @@ use crate::tables::{
 };
 use crate::tree::{StoredTiles, TILE_WIDTH, WrongTile};
 use haar_identity::VerifierKey;
-use redb::{ReadOnlyTable, ReadableDatabase, ReadableTable, TableError};
-use std::collections::BTreeSet;
+use redb::{ReadOnlyTable, ReadableDatabase, TableError};
 use std::sync::Arc;
 use tlog_tiles::{HASH_SIZE, Hash};
 
@@ -204,25 +203,6 @@ impl Snapshot {
             .collect::<Result<Vec<_>, ReadError>>()?;
         found.reverse();
         Ok(found)
-    }
-
-    /// The names of all records that are sealed under the key that `keyholder` has now, each once. Reads
-    /// the whole table of records.
-    ///
-    /// # Errors
-    /// If the database cannot be read.
-    pub fn names_of(&self, keyholder: &Keyholder) -> Result<Vec<Name>, ReadError> {
-        let Some(held) = self.keyring.slot_of(keyholder)? else { return Ok(Vec::new()) };
-        let mut names = BTreeSet::new();
-        for row in self.records.iter()? {
-            let (_, row) = row?;
-            if let Some(Row::Sealed(sealed)) = Row::decode(row.value())
-                && sealed.slot == held
-            {
-                names.insert(sealed.name);
-            }
-        }
-        Ok(names.into_iter().collect())
     }
 
     /// A proof that leaf `index` is in the log, with what opens it: [`crate::verify`] accepts it.

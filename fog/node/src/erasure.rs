@@ -1,7 +1,7 @@
 //! Erasing patients: from a fog that is stopped (here), and from one that runs ([`eraser`], by a signed [`order`]).
 //!
 //! Their data keys are destroyed, which the log says in a leaf each; see `haar-ledger`. Their courses, open
-//! alarms, parameters and the hashes of their windows' inputs go in the same transaction.
+//! alarms and parameters go in the same transaction; the hashes of their windows' inputs were sealed under the same keys.
 //!
 //! # Not erased
 //! What edges have in their spools (until they may forget it; the fog leaves out what comes of it), what was sent to others, backups. In a fog

@@ -10,8 +10,8 @@
 //!
 //! # Limits and non-guarantees
 //! [`MAX_CHARTS`] patients; of more the one who was silent longest is forgotten. What [`haar_inference::sepsis`] says holds;
-//! what a chart lacks says [`haar_inference::sepsis::Chart`]. The model's card measures it with laboratory values, and without: where no laboratory
-//! reports here, it is worth less. Corrections of windows are not charted.
+//! what a chart lacks says [`haar_inference::sepsis::Chart`]. While no laboratory has reported, a chart is scored and raises nothing
+//! ([`haar_inference::sepsis::Chart::has_results`]). Corrections of windows are not charted.
 
 use crate::facts::{ChangedRow, Facts};
 use haar_dataflow::conclude::Concluded;
@@ -149,10 +149,10 @@ impl Charts {
         if let Some(uncertainty) = risk.uncertainty {
             features.insert("sepsis.uncertainty".to_owned(), Feature::value(uncertainty));
         }
-        if !risk.warning {
+        let state = self.states.get_mut(&window.digest.key.subject);
+        let Some(state) = state.filter(|own| risk.warning && own.chart.has_results()) else {
             return;
-        }
-        let Some(state) = self.states.get_mut(&window.digest.key.subject) else { return };
+        };
         state.was_raised = true;
         let hours = state.chart.hours();
         raise(window, row, &risk, hours, model);

@@ -388,7 +388,6 @@ pub(crate) struct Keyring {
 
 struct KeyTables {
     keys: ReadOnlyTable<u64, &'static [u8]>,
-    holders: ReadOnlyTable<&'static [u8; 32], u64>,
     erased: ReadOnlyTable<u64, u64>,
     in_force: Option<RecordsKeyId>,
 }
@@ -406,7 +405,6 @@ impl Keyring {
         };
         let tables = KeyTables {
             keys: tx.open_table(KEYS)?,
-            holders: tx.open_table(HOLDERS)?,
             erased: tx.open_table(ERASED)?,
             in_force: records_key_id(&sealing)?,
         };
@@ -424,11 +422,6 @@ impl Keyring {
     /// Whether records are sealed.
     pub(crate) fn in_force(&self) -> Option<RecordsKeyId> {
         self.tables.as_ref().and_then(|tables| tables.in_force)
-    }
-
-    pub(crate) fn slot_of(&self, keyholder: &Keyholder) -> Result<Option<u64>, StorageError> {
-        let Some(tables) = &self.tables else { return Ok(None) };
-        Ok(tables.holders.get(keyholder.bytes())?.map(|slot| slot.value()))
     }
 
     pub(crate) fn slot(&self, slot: u64) -> Result<Slot, StorageError> {

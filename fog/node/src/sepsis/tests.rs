@@ -9,6 +9,10 @@ use haar_schema::{Features, InputsDigest, PipelineRef, WindowDigest, WindowKey};
 use std::collections::BTreeMap;
 
 const MINUTE_US: i64 = 60_000_000;
+/// Three an hour.
+const WINDOWS: i64 = 150;
+/// Hours that are over when the last window comes.
+const HOURS: usize = WINDOWS as usize / 3 - 1;
 
 /// By the built-in model.
 fn judge(charts: &mut Charts, window: &mut Concluded) {
@@ -69,18 +73,38 @@ fn vitals(values: [f64; 6]) -> [(&'static str, f64); 6] {
     std::array::from_fn(|at| (names[at], values[at]))
 }
 
-/// Ten hours well, ten ill, ten well, a window every 20 minutes.
+/// Ten hours well, ten ill, thirty well, a window every 20 minutes; lactate every six hours.
 fn course() -> Vec<Concluded> {
-    (1..=90)
+    course_with(true)
+}
+
+fn course_with(laboratory: bool) -> Vec<Concluded> {
+    (1..=WINDOWS)
         .map(|at| {
             let minute = at * 20;
             let hour = minute / 60;
-            match hour {
-                10..20 => window(minute, "ward-vitals", &ill(hour - 10)),
-                _ => window(minute, "ward-vitals", &well()),
+            let is_ill = (10..20).contains(&hour);
+            let mut values = if is_ill { ill(hour - 10) } else { well() }.to_vec();
+            if laboratory && at % 18 == 1 {
+                values.push(("lactate", if is_ill { 4.5 } else { 1.0 }));
             }
+            window(minute, "ward-vitals", &values)
         })
         .collect()
+}
+
+/// Of a chart without any laboratory value the threshold says nothing.
+#[test]
+fn without_a_laboratory_it_is_scored_and_nothing_is_raised() {
+    let windows = judged(course_with(false), true);
+    let scored = |window: &&Concluded| window.digest.features.contains_key("sepsis.probability");
+    assert_eq!(windows.iter().filter(scored).count(), HOURS);
+    assert!(windows.iter().all(|window| window.flagged.is_empty()));
+    let high = |window: &Concluded| {
+        window.digest.features["sepsis.probability"].get()
+            > Some(SepsisModel::builtin().unwrap().threshold())
+    };
+    assert!(windows.iter().filter(scored).any(high), "the model would have warned");
 }
 
 /// The windows as judged, with a restart from the written rows before each.
@@ -104,7 +128,7 @@ fn judged(windows: Vec<Concluded>, restarts: bool) -> Vec<Concluded> {
 fn an_hour_is_scored_and_a_risk_is_flagged_with_its_reasons() {
     let windows = judged(course(), false);
     let scored = |window: &&Concluded| window.digest.features.contains_key("sepsis.probability");
-    assert_eq!(windows.iter().filter(scored).count(), 29, "one window opens each hour");
+    assert_eq!(windows.iter().filter(scored).count(), HOURS, "one window opens each hour");
     let raised: Vec<&Concluded> =
         windows.iter().filter(|window| !window.flagged.is_empty()).collect();
     assert!(!raised.is_empty());
@@ -154,7 +178,9 @@ fn the_alarm_counts_hours_and_not_windows() {
         phases.push((window.digest.flags.contains(&FLAG.to_owned()), phase));
     }
     let first = phases.iter().position(|(raised, _)| *raised).unwrap();
-    let last = phases.iter().rposition(|(raised, _)| *raised).unwrap();
+    // The first hour at the threshold that two below it follow.
+    let raised = |at: usize| phases.get(at).is_some_and(|(raised, _)| *raised);
+    let last = (first..).step_by(3).find(|at| !raised(at + 3) && !raised(at + 6)).unwrap();
     assert_eq!(phases[first].1, Some(Phase::Active), "one hour is enough");
     assert!(phases[first..=last].iter().all(|(_, phase)| *phase == Some(Phase::Active)));
     // It ends with the second hour below the threshold: a window opens an hour every three.

@@ -5,7 +5,7 @@
 //! Kept for [`KEPT_US`], longer than an edge keeps readings for a fog that is away. Until then whoever has the database,
 //! the records key and a pseudonym can tell that this patient was erased.
 
-use super::{PARAMETERS, SEALED, Store, WINDOWS, keyholder};
+use super::{PARAMETERS, SEALED, Store, keyholder};
 use haar_ledger::{EraseError, Erased, FactError, FactSealer, Keyholder, Place, SealError};
 use haar_schema::{Subject, Timestamp};
 use redb::{ReadableTable, TableDefinition, WriteTransaction};
@@ -27,9 +27,6 @@ pub(super) fn create(tx: &WriteTransaction) -> Result<(), redb::Error> {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreEraseError {
-    /// The log cannot be read; nobody was erased.
-    #[error("nobody was erased: {0}")]
-    Read(#[from] haar_ledger::ReadError),
     /// See there.
     #[error(transparent)]
     Erase(#[from] EraseError),
@@ -47,18 +44,9 @@ impl Store {
         at: Timestamp,
     ) -> Result<Vec<Erased>, StoreEraseError> {
         let keyholders: Vec<_> = subjects.iter().copied().map(keyholder).collect();
-        let snapshot = self.log.snapshot()?;
-        let mut windows = Vec::new();
-        for keyholder in &keyholders {
-            windows.extend(snapshot.names_of(keyholder)?);
-        }
         let known = self.erased(at)?;
         let erased = self.log.erase(&keyholders, |tx, sealer| {
-            // Among the names of records are those of alarms and notes; nothing lies under them.
-            let mut table = tx.open_table(WINDOWS).map_err(redb::Error::from)?;
-            for window in &windows {
-                table.remove(window)?;
-            }
+            // What is under the names of windows stays, as the log's records do: nothing opens it any more.
             let mut parameters = tx.open_table(PARAMETERS).map_err(redb::Error::from)?;
             for (subject, keyholder) in subjects.iter().zip(&keyholders) {
                 for sealed in SEALED {

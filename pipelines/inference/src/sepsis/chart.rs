@@ -75,6 +75,8 @@ pub struct Chart {
     values: Vec<Option<f32>>,
     /// Laboratory values of hours to come, while no vital sign turns the page: hour, place in [`CHARTED`], value.
     ahead: Vec<(i64, u8, f32)>,
+    /// Whether a laboratory has ever reported.
+    has_results: bool,
     history: History,
 }
 
@@ -85,7 +87,7 @@ impl Chart {
             Patient { age_years: f32::NAN, male: f32::NAN, hospital_admission_h: f32::NAN };
         let values = vec![None; CHARTED.len()];
         let (hour, history) = (hour_of(at), History::new(patient));
-        Self { hour, closed: 0, values, ahead: Vec::new(), history }
+        Self { hour, closed: 0, values, ahead: Vec::new(), has_results: false, history }
     }
 
     /// The vital signs that a chart has lines for.
@@ -136,6 +138,7 @@ impl Chart {
                 !self.ahead.iter().any(|(own, at, _)| (*own, usize::from(*at)) == (hour, place));
             if is_new && self.ahead.len() < MAX_AHEAD {
                 self.ahead.push((hour, place as u8, value as f32));
+                self.has_results = true;
                 return true;
             }
             return false;
@@ -145,10 +148,17 @@ impl Chart {
                 if (hour == self.hour || is_result && hour < self.hour) && value.is_finite() =>
             {
                 *slot = Some(value as f32);
+                self.has_results |= is_result;
                 true
             }
             _ => false,
         }
+    }
+
+    /// Whether a laboratory value was charted. Of a chart without one the model's threshold says nothing: on recorded stays whose
+    /// laboratory values were taken away it was reached in 62 % of the hours (`haar evaluate sepsis --without laboratory`).
+    pub const fn has_results(&self) -> bool {
+        self.has_results
     }
 
     /// Hours that are closed.
@@ -218,7 +228,9 @@ mod tests {
     #[test]
     fn laboratory_values_are_charted_when_they_become_known() {
         let mut chart = Chart::begin(at(5));
+        assert!(!chart.has_results());
         assert!(chart.note(SignalId::LACTATE, 3.1, at(5)));
+        assert!(chart.has_results());
         assert!(!chart.note(SignalId::LACTATE, 9.9, at(50)), "one an hour");
         chart.turn_to(at(61));
         // Of 0:50, known at 1:01.
