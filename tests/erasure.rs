@@ -2,7 +2,7 @@
 //! is gone, through a kill as well; the other patient and what comes later are untouched.
 
 use crate::programs;
-use crate::ward::{Monitors, Site, Wanted, http_get, metric, now, until};
+use crate::ward::{FAST_HEART, Monitors, Site, Wanted, http_get, metric, now, until};
 use haar_ledger::{RecordsKey, Trust, fsck, open_read_only};
 use haar_normalize::BUILT_IN;
 use haar_schema::{Subject, Timestamp, WindowDigest};
@@ -11,25 +11,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 use std::sync::Arc;
 
-const PIPELINE: &str = r#"
-id = "fast"
-version = 1
-title = "Fast heart"
-family = "vitals"
-
-[window]
-size = "2s"
-
-[[signals]]
-name = "heart_rate"
-rate_hz = 2.0
-
-[[flags]]
-name = "fast"
-priority = "high"
-text = "The heart beats fast."
-when = "heart_rate.mean > 100"
-"#;
 const GONE: &str = "bed-1";
 const STAYS: &str = "bed-2";
 const SECOND_US: i64 = 1_000_000;
@@ -40,7 +21,9 @@ const SITE: &str = "haar.invalid/site";
 #[test]
 fn a_patient_is_erased_from_a_running_fog() {
     let profiles: Vec<String> = BUILT_IN.iter().map(|(_, text)| (*text).to_owned()).collect();
-    let site = Site::new(&Wanted { profiles: &profiles, pipeline: PIPELINE, otlp: None });
+    // Windows of two seconds, so that there are many.
+    let pipeline = FAST_HEART.replace("10s", "2s").replace("1.0", "2.0");
+    let site = Site::new(&Wanted { profiles: &profiles, pipeline: &pipeline, otlp: None });
     let [officer, stranger] = ["officer.key", "stranger.key"].map(|name| key(&site, name));
     let path = site.path("fog.toml");
     let mut text = std::fs::read_to_string(&path).unwrap();

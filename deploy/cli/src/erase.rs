@@ -3,9 +3,8 @@
 use crate::failure::Failure;
 use crate::fog::{Fog, text};
 use haar_fog::{Erasure, ErasureOrder};
-use haar_ledger::{Identity, erasure_name};
+use haar_ledger::Identity;
 use haar_schema::{Subject, Timestamp};
-use serde_json::{Value, json};
 use std::path::PathBuf;
 
 /// Destroy the keys of patients: what the log has recorded of them can never be read again, on this disk. Leaves and
@@ -17,7 +16,7 @@ use std::path::PathBuf;
 #[derive(clap::Args)]
 pub struct Args {
     /// The data directory of a fog that is stopped.
-    #[arg(long, value_name = "DIR", required_unless_present = "key", conflicts_with_all = ["key", "fog"])]
+    #[arg(long, value_name = "DIR", required_unless_present = "key", conflicts_with = "key")]
     data_dir: Option<PathBuf>,
     /// A patient's pseudonym, 32 hexadecimal digits; may be given several times.
     #[arg(long = "subject", value_name = "HEX", required = true, value_parser = subject)]
@@ -48,7 +47,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let Args { data_dir, subjects, log_key, records_key, key, site, fog } = args;
     let answer = match (data_dir, key) {
         (Some(data_dir), _) => {
-            stopped(&Erasure { data_dir, log_key, records_key }, &subjects, now)?
+            serde_json::to_value(Erasure { data_dir, log_key, records_key }.run(&subjects, now)?)?
         }
         (None, Some(key)) => {
             let order = ErasureOrder { site: site.unwrap_or_default(), issued: now, subjects };
@@ -66,17 +65,4 @@ pub fn run(args: Args) -> Result<(), Failure> {
         out + "The receipt is kept nowhere else. With it and the pseudonym it can be shown whose erasure the leaf is.\n"
     });
     Ok(())
-}
-
-fn stopped(erasure: &Erasure, subjects: &[Subject], now: Timestamp) -> Result<Value, Failure> {
-    let erased = erasure.run(subjects, now)?;
-    let rows = subjects.iter().zip(&erased).map(|(subject, erased)| {
-        json!({
-            "subject": subject.to_hex(),
-            "leaf": erased.leaf,
-            "name": hex::encode(erasure_name(&erased.receipt, &erased.keyholder)),
-            "receipt": hex::encode(erased.receipt),
-        })
-    });
-    Ok(json!({ "erased": rows.collect::<Vec<_>>() }))
 }

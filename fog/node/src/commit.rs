@@ -125,8 +125,6 @@ struct Draft {
     windows: BTreeMap<String, u64>,
     corrections: BTreeMap<String, u64>,
     replayed: u64,
-    /// Windows of patients who were erased.
-    left_out: u64,
 }
 
 impl Committer {
@@ -410,7 +408,7 @@ impl Committer {
                 .is_none_or(|progress| window.seq <= progress.position.durable_through);
             let digest = &window.digest;
             if self.eraser.leaves_out(digest.key.subject, digest.key.start_us) {
-                draft.left_out += 1;
+                self.instruments.left_out.add(1, &[]);
                 continue;
             }
             let mut inputs = [0; 32];
@@ -442,7 +440,6 @@ impl Committer {
         let recorded: usize = records.iter().map(|held| held.record.body.len()).sum();
         let leaves = first_index + records.len() as u64;
         self.instruments.epochs.add(1, &[]);
-        self.instruments.left_out.add(draft.left_out, &[]);
         self.instruments.log_bytes.add(recorded as u64, &[]);
         self.instruments.leaves.record(leaves as f64, &[]);
         let mut tally = self.tally.lock();

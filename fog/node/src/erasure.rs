@@ -9,8 +9,9 @@
 //! committed nor shown; grants and revocations of the patient stay in the memory of the read API until it is started again.
 
 use crate::store::{DATABASE_FILE, RECORDS_KEY_FILE, Store, StoreEraseError, StoreError};
-use haar_ledger::{Erased, Identity, IdentityError};
+use haar_ledger::{Erased, Identity, IdentityError, erasure_name};
 use haar_schema::{Subject, Timestamp};
+use serde::Serialize;
 use std::path::PathBuf;
 
 pub(crate) mod eraser;
@@ -25,6 +26,38 @@ pub struct Erasure {
     pub log_key: Option<PathBuf>,
     /// The records key; `None`: `records.key` in the data directory.
     pub records_key: Option<PathBuf>,
+}
+
+/// What is said of an erasure, as the fog answers it and `haar erase` prints it.
+#[derive(Clone, PartialEq, Eq, Serialize)]
+pub struct Receipts {
+    /// One for each patient, in the order given.
+    pub erased: Vec<Receipt>,
+}
+
+/// One patient was erased. The receipt is kept nowhere.
+#[derive(Clone, PartialEq, Eq, Serialize)]
+pub struct Receipt {
+    /// The pseudonym, in hexadecimal.
+    pub subject: String,
+    /// The leaf that says so.
+    pub leaf: u64,
+    /// The leaf's name, in hexadecimal: [`erasure_name`] of receipt and keyholder.
+    pub name: String,
+    /// The key with which it can be shown whose erasure the leaf is, in hexadecimal.
+    pub receipt: String,
+}
+
+impl Receipts {
+    fn of(subjects: &[Subject], erased: &[Erased]) -> Self {
+        let receipt = |(subject, erased): (&Subject, &Erased)| Receipt {
+            subject: subject.to_hex(),
+            leaf: erased.leaf,
+            name: hex::encode(erasure_name(&erased.receipt, &erased.keyholder)),
+            receipt: hex::encode(erased.receipt),
+        };
+        Self { erased: subjects.iter().zip(erased).map(receipt).collect() }
+    }
 }
 
 /// Why nobody was erased, or not surely.
@@ -50,7 +83,7 @@ impl Erasure {
     ///
     /// # Errors
     /// If the fog runs, a key is missing, or one of them is unknown. What is not certain is said to be so.
-    pub fn run(&self, subjects: &[Subject], now: Timestamp) -> Result<Vec<Erased>, ErasureError> {
+    pub fn run(&self, subjects: &[Subject], now: Timestamp) -> Result<Receipts, ErasureError> {
         let database = self.data_dir.join(DATABASE_FILE);
         if !database.exists() {
             return Err(ErasureError::NoDatabase(database));
@@ -60,6 +93,6 @@ impl Erasure {
         let identity = Identity::load(&beside(&self.log_key, "log.key"))?;
         let records_key = beside(&self.records_key, RECORDS_KEY_FILE);
         let store = Store::open_with(&self.data_dir, identity, records_key)?;
-        Ok(store.erase(subjects, now)?)
+        Ok(Receipts::of(subjects, &store.erase(subjects, now)?))
     }
 }

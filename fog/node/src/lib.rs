@@ -42,7 +42,7 @@ pub use config::{
 pub use consortium::view::ViewError;
 pub use consortium::{PUT_FORWARD, PinnedError, copy_file};
 pub use erasure::order::{ErasureOrder, MAX_ORDER_BYTES, OrderError, VALID_US};
-pub use erasure::{Erasure, ErasureError};
+pub use erasure::{Erasure, ErasureError, Receipt, Receipts};
 pub use node::{RunError, Running, StartError, run, start};
 pub use stats::{FogStats, RecentFlag};
 pub use store::{DATABASE_FILE, RECORDS_KEY_FILE, StoreEraseError, StoreError};

@@ -36,6 +36,7 @@ use haar_schema::Subject;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::oneshot;
 
 /// How long whoever acts on an alarm waits for the commit.
 const ANSWER_AFTER: Duration = Duration::from_secs(10);
@@ -131,18 +132,25 @@ async fn act(
             return (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response();
         }
     };
+    let status = |error: &StepError| match error {
+        StepError::NoSuchAlarm => StatusCode::NOT_FOUND,
+        _ => StatusCode::CONFLICT,
+    };
+    let unknown = "not known yet whether the action was committed; look at /v1/alarms\n";
+    committed(answer, status, unknown).await
+}
+
+/// The answer to what was handed to the commit thread: as JSON, or why it was refused. What is not answered in time may
+/// still be done: whoever asked is told to look.
+async fn committed<T: Serialize, E: std::fmt::Display>(
+    answer: oneshot::Receiver<Result<T, E>>,
+    status: impl Fn(&E) -> StatusCode,
+    unknown: &'static str,
+) -> Response {
     match tokio::time::timeout(ANSWER_AFTER, answer).await {
-        Ok(Ok(Ok(committed))) => Json(committed).into_response(),
-        Ok(Ok(Err(error @ StepError::NoSuchAlarm))) => {
-            (StatusCode::NOT_FOUND, format!("{error}\n")).into_response()
-        }
-        Ok(Ok(Err(error))) => (StatusCode::CONFLICT, format!("{error}\n")).into_response(),
-        // Whether it will be committed is not known: the alarm's state says so later.
-        Ok(Err(_)) | Err(_) => (
-            StatusCode::GATEWAY_TIMEOUT,
-            "not known yet whether the action was committed; look at /v1/alarms\n",
-        )
-            .into_response(),
+        Ok(Ok(Ok(done))) => Json(done).into_response(),
+        Ok(Ok(Err(refused))) => (status(&refused), format!("{refused}\n")).into_response(),
+        Ok(Err(_)) | Err(_) => (StatusCode::GATEWAY_TIMEOUT, unknown).into_response(),
     }
 }
 
@@ -159,22 +167,13 @@ async fn set_parameters(State(charts): State<Charts>, note: Bytes) -> Response {
         let busy = "too many wait; try again in a second\n";
         return (StatusCode::SERVICE_UNAVAILABLE, busy).into_response();
     };
-    match tokio::time::timeout(ANSWER_AFTER, answer).await {
-        Ok(Ok(Ok(in_force))) => Json(in_force).into_response(),
-        Ok(Ok(Err(refused))) => {
-            let status = match refused {
-                RefusedNote::Parameters(ParameterError::Signature) => StatusCode::FORBIDDEN,
-                RefusedNote::Parameters(ParameterError::Malformed) => StatusCode::BAD_REQUEST,
-                _ => StatusCode::CONFLICT,
-            };
-            (status, format!("{refused}\n")).into_response()
-        }
-        Ok(Err(_)) | Err(_) => (
-            StatusCode::GATEWAY_TIMEOUT,
-            "not known yet whether they are in force; look at /v1/parameters\n",
-        )
-            .into_response(),
-    }
+    let status = |refused: &RefusedNote| match refused {
+        RefusedNote::Parameters(ParameterError::Signature) => StatusCode::FORBIDDEN,
+        RefusedNote::Parameters(ParameterError::Malformed) => StatusCode::BAD_REQUEST,
+        _ => StatusCode::CONFLICT,
+    };
+    let unknown = "not known yet whether they are in force; look at /v1/parameters\n";
+    committed(answer, status, unknown).await
 }
 
 async fn parameters_of(State(charts): State<Charts>, Path(subject): Path<String>) -> Response {
@@ -197,26 +196,17 @@ async fn erase(State(orders): State<Orders>, note: Bytes) -> Response {
         let busy = "too many wait; try again in a second\n";
         return (StatusCode::SERVICE_UNAVAILABLE, busy).into_response();
     };
-    match tokio::time::timeout(ANSWER_AFTER, answer).await {
-        Ok(Ok(Ok(receipts))) => Json(serde_json::json!({ "erased": receipts })).into_response(),
-        Ok(Ok(Err(refused))) => {
-            let status = match &refused {
-                RefusedOrder::Order(OrderError::Signature) => StatusCode::FORBIDDEN,
-                RefusedOrder::Order(OrderError::Malformed) => StatusCode::BAD_REQUEST,
-                RefusedOrder::Order(_) => StatusCode::CONFLICT,
-                RefusedOrder::Erase(StoreEraseError::Erase(EraseError::NoSuchPatient {
-                    ..
-                })) => StatusCode::NOT_FOUND,
-                RefusedOrder::Erase(_) => StatusCode::INTERNAL_SERVER_ERROR,
-            };
-            (status, format!("{refused}\n")).into_response()
+    let status = |refused: &RefusedOrder| match refused {
+        RefusedOrder::Order(OrderError::Signature) => StatusCode::FORBIDDEN,
+        RefusedOrder::Order(OrderError::Malformed) => StatusCode::BAD_REQUEST,
+        RefusedOrder::Order(_) => StatusCode::CONFLICT,
+        RefusedOrder::Erase(StoreEraseError::Erase(EraseError::NoSuchPatient { .. })) => {
+            StatusCode::NOT_FOUND
         }
-        Ok(Err(_)) | Err(_) => (
-            StatusCode::GATEWAY_TIMEOUT,
-            "not known yet whether they are erased; look whether their records are gone\n",
-        )
-            .into_response(),
-    }
+        RefusedOrder::Erase(_) => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    let unknown = "not known yet whether they are erased; look whether their records are gone\n";
+    committed(answer, status, unknown).await
 }
 
 /// Which page of the history.

@@ -70,7 +70,7 @@ impl Charts {
         said: &mut Said,
     ) {
         let key = &window.digest.key;
-        let (subject, pipeline) = (key.subject, key.pipeline.clone());
+        let subject = key.subject;
         let (vital_signs, results) =
             (values(window, &self.vital_signs), values(window, &self.laboratory));
         // A window belongs to the hour of its last microsecond.
@@ -89,9 +89,9 @@ impl Charts {
         }
         let Some(state) = self.states.get_mut(&subject) else { return };
         if state.pipeline.is_none() && !vital_signs.is_empty() {
-            state.pipeline = Some(pipeline.clone());
+            state.pipeline = Some(key.pipeline.clone());
         }
-        let is_charted = state.pipeline.as_ref() == Some(&pipeline);
+        let is_charted = state.pipeline.as_ref() == Some(&key.pipeline);
         // Only the vital signs' pipeline turns the page: of others some windows may come before and some after.
         let row = if is_charted { state.chart.turn_to(at) } else { None };
         let mut changed = row.is_some() || is_over;

@@ -41,6 +41,12 @@ fn keys() -> StudyKeys {
     StudyKeys::open(&tempfile::tempdir().unwrap().path().join("studies.key")).unwrap()
 }
 
+/// Of a site that tells nobody.
+fn open(store: &Arc<Store>, keys: StudyKeys) -> Gatekeeper {
+    let (claims, roster) = (Claims::default(), Roster::default());
+    Gatekeeper::new(Arc::clone(store), view(), claims, keys, roster, &metrics()).unwrap()
+}
+
 fn patient() -> Identity {
     identity(&patient_key_name(&subject().to_hex()))
 }
@@ -183,10 +189,7 @@ fn with_a_view_older_than_a_minute_only_an_emergency_reads() {
 #[test]
 fn a_request_counts_once_also_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
-    let open = |store: &Arc<Store>| {
-        let (claims, roster) = (Claims::default(), Roster::default());
-        Gatekeeper::new(Arc::clone(store), view(), claims, keys(), roster, &metrics()).unwrap()
-    };
+    let open = |store: &Arc<Store>| self::open(store, keys());
     let read = call("dr.example", NOW_S);
     let audit = call("patient", NOW_S);
     {
@@ -209,15 +212,7 @@ fn who_is_not_known_is_not_answered() {
     let dir = tempfile::tempdir().unwrap();
     let store = store(dir.path());
     let size = store.log().size().unwrap();
-    let gatekeeper = Gatekeeper::new(
-        Arc::clone(&store),
-        view(),
-        Claims::default(),
-        keys(),
-        Roster::default(),
-        &metrics(),
-    )
-    .unwrap();
+    let gatekeeper = open(&store, keys());
     let stranger = gatekeeper.read(&call("x.example", NOW_S), &question(Purpose::Emergency));
     assert!(matches!(stranger, Err(Refused::Request(RequestError::Signature))));
     let once = call("dr.example", NOW_S);
@@ -245,15 +240,7 @@ fn a_researcher_reads_those_who_agreed_under_other_names() {
     let dir = tempfile::tempdir().unwrap();
     let store = store(dir.path());
     let keys = || StudyKeys::open(&dir.path().join("studies.key")).unwrap();
-    let gatekeeper = Gatekeeper::new(
-        Arc::clone(&store),
-        view(),
-        Claims::default(),
-        keys(),
-        Roster::default(),
-        &metrics(),
-    )
-    .unwrap();
+    let gatekeeper = open(&store, keys());
     let ask = |gatekeeper: &Gatekeeper, who, study: &str, now_s| {
         let (study, kind) = (study.parse().unwrap(), DataKind::FlaggedEvent);
         let question = StudyQuestion { study, kind, before: None, limit: 10 };
@@ -285,15 +272,7 @@ fn a_researcher_reads_those_who_agreed_under_other_names() {
         assert!(!text.contains(identity), "{identity} in {text}");
     }
     // The same name in one study also after a restart, another in another.
-    let again = Gatekeeper::new(
-        Arc::clone(&store),
-        view(),
-        Claims::default(),
-        keys(),
-        Roster::default(),
-        &metrics(),
-    )
-    .unwrap();
+    let again = open(&store, keys());
     let statements = [again.take(&grant())];
     assert!(statements[0].is_ok());
     let other = ask(&gatekeeper, "lab.example", "copd-1", NOW_S).unwrap();
@@ -352,15 +331,7 @@ fn alarms_and_parameters_are_kinds_of_their_own() {
         },
     );
     store.append(&held, |_, _| Ok(())).unwrap();
-    let gatekeeper = Gatekeeper::new(
-        Arc::clone(&store),
-        view(),
-        Claims::default(),
-        keys(),
-        Roster::default(),
-        &metrics(),
-    )
-    .unwrap();
+    let gatekeeper = open(&store, keys());
     let read = |kind| {
         let question = Question { kind, ..question(Purpose::Treatment) };
         gatekeeper.read(&call("patient", NOW_S), &question).unwrap().records

@@ -4,11 +4,11 @@
 //! in its memory, what an edge still had in its spool, what a replay brings again. What began later is
 //! recorded anew, under a new key.
 
+use super::Receipts;
 use super::order::{ErasureOrder, OrderError};
 use crate::store::{Store, StoreEraseError, StoreError, keyholder};
-use haar_ledger::{EraseError, Erased, Keyholder, erasure_name};
+use haar_ledger::{EraseError, Keyholder};
 use haar_schema::{Subject, Timestamp};
-use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -26,16 +26,7 @@ pub(crate) enum RefusedOrder {
     Erase(#[from] StoreEraseError),
 }
 
-/// One patient was erased: what the answer says. The receipt is kept nowhere.
-#[derive(Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct Receipt {
-    pub(crate) subject: String,
-    pub(crate) leaf: u64,
-    pub(crate) name: String,
-    pub(crate) receipt: String,
-}
-
-type Answer = Result<Vec<Receipt>, RefusedOrder>;
+type Answer = Result<Receipts, RefusedOrder>;
 
 struct Request {
     note: Vec<u8>,
@@ -116,21 +107,9 @@ impl Eraser {
                 }
                 tracing::info!(patients = order.subjects.len(), "patients were erased, as ordered");
             }
-            let _ = answer
-                .send(erased.map(|erased| receipts(&order.subjects, &erased)).map_err(Into::into));
+            let receipts = erased.map(|erased| Receipts::of(&order.subjects, &erased));
+            let _ = answer.send(receipts.map_err(Into::into));
         }
         Ok(())
     }
-}
-
-fn receipts(subjects: &[Subject], erased: &[Erased]) -> Vec<Receipt> {
-    let pairs = subjects.iter().zip(erased);
-    pairs
-        .map(|(subject, erased)| Receipt {
-            subject: subject.to_hex(),
-            leaf: erased.leaf,
-            name: hex::encode(erasure_name(&erased.receipt, &erased.keyholder)),
-            receipt: hex::encode(erased.receipt),
-        })
-        .collect()
 }

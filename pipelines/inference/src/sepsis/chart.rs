@@ -1,7 +1,8 @@
 //! A patient's hourly chart as it grows from live readings.
 //!
 //! Of each vital sign and laboratory value the first of an hour is charted, as on a paper chart; an hour in which nothing was measured
-//! is an empty line. A vital sign belongs to the hour in which it was measured, a laboratory value to the one in which it became known. Hours are those of event time. When the first reading of a later hour comes, the hours before it are closed, and
+//! is an empty line. A vital sign belongs to the hour in which it was measured, a laboratory value to the one in which it became known.
+//! Hours are those of event time. When the first reading of a later hour comes, the hours before it are closed, and
 //! the features are those at the end of the last of them. Deterministic: a function of the readings in their order.
 //!
 //! # What is missing
@@ -18,12 +19,12 @@ use serde::{Deserialize, Serialize};
 pub const MAX_GAP_H: i64 = 24;
 
 /// Laboratory values that wait for their hour: a day of all of them.
-const MAX_AHEAD: usize = 24 * 26;
+const MAX_AHEAD: usize = 24 * LABORATORY;
 
 const HOUR_US: i64 = 3_600_000_000;
 
 /// What is charted, with its place in [`VARIABLES`]; units are the same, but for [`FRACTION`]. Vital signs first.
-const CHARTED: [(SignalId, usize); VITAL_SIGNS + 26] = [
+const CHARTED: [(SignalId, usize); VITAL_SIGNS + LABORATORY] = [
     (SignalId::HEART_RATE, 0),
     (SignalId::SPO2, 1),
     (SignalId::TEMPERATURE, 2),
@@ -58,6 +59,7 @@ const CHARTED: [(SignalId, usize); VITAL_SIGNS + 26] = [
     (SignalId::PLATELETS, 33),
 ];
 const VITAL_SIGNS: usize = 6;
+const LABORATORY: usize = 26;
 /// Charted as a share of one, measured in per cent.
 const FRACTION: SignalId = SignalId::INSPIRED_OXYGEN;
 const SYSTOLIC: usize = 3;
