@@ -1,6 +1,7 @@
 //! Reading under the patients' consent: a consortium of four, a hospital, and everybody who asks it.
 
 use crate::consortium::{Consortium, put_before, runtime};
+use crate::privacy::members_learn_nothing;
 use crate::programs;
 use crate::ward::{FAST_HEART, Site, Wanted, fast_hearts, free_port, until, within};
 use haar_ledger::consent::{MAX_VIEW_AGE_S, patient_key_name};
@@ -125,6 +126,10 @@ fn who_reads_what_is_the_patients_to_say() {
     cut_off_only_an_emergency_reads(&mut consortium, &hospital);
     assert!(edge.terminate().success());
     assert!(fog.terminate().success());
+    for server in std::mem::take(&mut consortium.servers) {
+        assert!(server.terminate().success());
+    }
+    members_learn_nothing(&site, &["bed-1", "bed-2", "asthma-3", "copd-1", "claim:c-1"]);
 }
 
 /// Makes and registers the keys, and configures the hospital.

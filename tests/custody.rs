@@ -1,6 +1,7 @@
 //! An item goes from member to member by the commands that people use, and the box that it lies in grows warm.
 
 use crate::consortium::{Consortium, put_before};
+use crate::privacy::members_learn_nothing;
 use crate::ward::{Monitors, Site, Wanted, now, until};
 use serde_json::Value;
 
@@ -108,6 +109,7 @@ fn an_item_that_was_kept_wrongly_says_so_on_its_way() {
     for server in consortium.servers {
         assert!(server.terminate().success());
     }
+    members_learn_nothing(&site, &["box-1", "LOT-7"]);
 }
 
 /// A minute and a half at 12 °C.

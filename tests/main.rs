@@ -23,6 +23,7 @@ mod fuzz_replay;
 mod kills;
 mod models;
 mod notices;
+mod officers;
 mod parameters;
 mod privacy;
 mod programs;

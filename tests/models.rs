@@ -108,7 +108,7 @@ fn a_model_goes_from_shadow_to_live_at_an_event_time() {
 }
 
 /// The built-in model under another version: another hash, the same scores.
-fn add(site: &Site, registry: &str) -> String {
+pub(crate) fn add(site: &Site, registry: &str) -> String {
     let folder = site.path("trained");
     std::fs::create_dir(&folder).unwrap();
     let line = MANIFEST.lines().find(|line| line.starts_with("version = ")).unwrap();
@@ -153,7 +153,7 @@ fn output(program: &Path, args: &[&str]) -> Output {
     Command::new(program).args(args).output().unwrap()
 }
 
-fn haar(args: &[&str]) -> String {
+pub(crate) fn haar(args: &[&str]) -> String {
     let output = output(&programs::own("haar"), args);
     assert!(output.status.success(), "haar {args:?}: {output:?}");
     String::from_utf8(output.stdout).unwrap()

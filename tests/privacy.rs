@@ -1,11 +1,13 @@
 //! What is published of a ward tells nothing of its patients, and what is stored tells it to nobody without the key.
 //!
-//! The ward is the one of [`crate::e2e`]: needles are made from what was sent.
+//! The ward is the one of [`crate::e2e`]: needles are made from what was sent. Tests with members hand in what they hold
+//! ([`members_learn_nothing`]).
 
 use crate::e2e::{MONITORED, PATCH_ONLY, RUN};
+use crate::ward::Site;
 use haar_ledger::privacy::scan::{Needle, Scan};
 use haar_ledger::{RecordsKey, Snapshot, Trust, fsck, open_read_only, verify, verify_leaf};
-use haar_schema::SignalId;
+use haar_schema::{SignalId, Subject, WindowDigest};
 use redb::{ReadableDatabase, ReadableTable, TableDefinition};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -19,25 +21,89 @@ const LEVELS: u8 = 3;
 
 /// Patients, pseudonyms, codes and values: everything that somebody outside must not find.
 fn needles() -> Vec<Needle> {
-    let mut texts: BTreeSet<String> = MONITORED.map(str::to_owned).into();
-    texts.insert(PATCH_ONLY.to_owned());
-    texts.extend(SignalId::all().map(|signal| signal.definition().coding.code.to_owned()));
-    assert!(texts.iter().any(|text| text == "8867-4"), "the schema names LOINC codes: {texts:?}");
-    let mut needles: Vec<Needle> = texts.iter().map(|text| Needle::text(text)).collect();
+    let patients = MONITORED.into_iter().chain([PATCH_ONLY]);
+    let mut needles = needles_of(patients, RUN.leaves.digests.iter().map(|(_, digest)| digest));
     let mut values = BTreeSet::new();
     for ((subject, start), signals) in &RUN.published {
-        needles.push(Needle::bytes("subject", &subject.to_bytes()));
-        needles.push(Needle::text(&subject.to_hex()));
+        needles.extend(pseudonym(*subject));
         needles.push(Needle::text(&start.to_string()));
         values.extend(signals.values().flatten().map(|value| value.to_bits()));
     }
-    for (_, digest) in &RUN.leaves.digests {
-        let computed = digest.features.values().filter_map(|feature| feature.get());
-        values.extend(computed.map(f64::to_bits));
-        needles.push(Needle::text(&digest.inputs.sha256));
-    }
     needles.extend(values.into_iter().map(|bits| Needle::number(f64::from_bits(bits))));
     needles
+}
+
+/// These texts, the schema's codes, and what the digests say.
+fn needles_of<'a>(
+    texts: impl IntoIterator<Item = &'a str>,
+    digests: impl IntoIterator<Item = &'a WindowDigest>,
+) -> Vec<Needle> {
+    let mut all: BTreeSet<String> = texts.into_iter().map(str::to_owned).collect();
+    all.extend(SignalId::all().map(|signal| signal.definition().coding.code.to_owned()));
+    assert!(all.contains("8867-4"), "the schema names LOINC codes: {all:?}");
+    let mut needles: BTreeSet<Needle> = all.iter().map(|text| Needle::text(text)).collect();
+    for digest in digests {
+        needles.extend(pseudonym(digest.key.subject));
+        needles.insert(Needle::text(&digest.inputs.sha256));
+        let computed = digest.features.values().filter_map(|feature| feature.get());
+        needles.extend(computed.map(Needle::number));
+    }
+    needles.into_iter().collect()
+}
+
+fn pseudonym(subject: Subject) -> [Needle; 2] {
+    [Needle::bytes("subject", &subject.to_bytes()), Needle::text(&subject.to_hex())]
+}
+
+/// None of the needles is in the bytes, and each would be found in them, in each of its spellings.
+fn assert_clean(path: &str, bytes: &[u8], needles: &[Needle], scan: &Scan<'_>) {
+    let found = scan.find(bytes);
+    let labels: Vec<_> = found.iter().map(|found| needles[found.needle].label()).collect();
+    assert!(found.is_empty(), "{path}: {labels:?}");
+    for (number, needle) in needles.iter().enumerate() {
+        for spelling in needle.spellings() {
+            let middle = bytes.len() / 2;
+            let planted = [&bytes[..middle], spelling, &bytes[middle..]].concat();
+            let found = scan.find(&planted[middle.saturating_sub(16)..middle + spelling.len()]);
+            let it = found.iter().any(|found| found.needle == number);
+            assert!(it, "{} planted in {path} was not found", needle.label());
+        }
+    }
+}
+
+/// What members hold of a hospital tells nothing of its patients: the log of many parties as the mirror, which must have stopped, keeps it,
+/// written out as the files that it serves.
+pub(crate) fn members_learn_nothing(site: &Site, patients_and_numbers: &[&str]) {
+    let exported = Command::new(crate::programs::own("haar-ledger"))
+        .args(["export", "--config", "ledger-1.toml", "--out", "scanned"])
+        .current_dir(site.path(""))
+        .output()
+        .unwrap();
+    assert!(exported.status.success(), "{}", String::from_utf8_lossy(&exported.stderr));
+    let db = open_read_only(&site.database()).unwrap();
+    let key = Arc::new(RecordsKey::load(&site.path("fog/records.key")).unwrap());
+    let snapshot = Snapshot::open_with(&db, key).unwrap();
+    let digest = |index| WindowDigest::from_json(&snapshot.record(index).unwrap().body).ok();
+    let digests: Vec<WindowDigest> = (0..snapshot.size()).filter_map(digest).collect();
+    assert!(!digests.is_empty());
+    let needles = needles_of(patients_and_numbers.iter().copied(), &digests);
+    let scan = Scan::new(&needles);
+    let mut folders = vec![site.path("scanned")];
+    let (mut files, mut bytes_read) = (0, 0);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let bytes = std::fs::read(&path).unwrap();
+            (files, bytes_read) = (files + 1, bytes_read + bytes.len());
+            assert_clean(&path.display().to_string(), &bytes, &needles, &scan);
+        }
+    }
+    assert!(files >= 3, "checkpoint, entries, hashes: {files}");
+    println!("{} needles, {files} files, {bytes_read} bytes of the members' log", needles.len());
 }
 
 /// Everything that is served under `/log/`, with its path.
@@ -72,19 +138,7 @@ fn nothing_that_is_served_tells_anything_of_a_patient() {
     let mut bytes_read = 0;
     for (path, bytes) in &served {
         bytes_read += bytes.len();
-        let found = scan.find(bytes);
-        let labels: Vec<_> = found.iter().map(|found| needles[found.needle].label()).collect();
-        assert!(found.is_empty(), "{path}: {labels:?}");
-        // The same bytes with one of the needles in them, each in each of its spellings.
-        for (number, needle) in needles.iter().enumerate() {
-            for spelling in needle.spellings() {
-                let middle = bytes.len() / 2;
-                let planted = [&bytes[..middle], spelling, &bytes[middle..]].concat();
-                let found = scan.find(&planted[middle.saturating_sub(16)..middle + spelling.len()]);
-                let it = found.iter().any(|found| found.needle == number);
-                assert!(it, "{} planted in {path} was not found", needle.label());
-            }
-        }
+        assert_clean(path, bytes, &needles, &scan);
     }
     println!("{} needles, {} resources, {bytes_read} bytes", needles.len(), served.len());
 }

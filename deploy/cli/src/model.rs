@@ -4,7 +4,7 @@ use crate::failure::Failure;
 use clap::{Args as ClapArgs, Subcommand};
 use haar_catalog::Pipeline;
 use haar_inference::package::{Manifest, Package};
-use haar_inference::registry::{Action, Deployment, History, Registry};
+use haar_inference::registry::{Action, Decision, Deployment, History, Registry};
 use haar_inference::{BUILTIN, Builtin};
 use haar_ledger::Identity;
 use haar_schema::ModelRef;
@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 ///
 /// A model that is added runs nowhere. `shadow` lets it run beside the live one, whose flags alone count;
 /// `promote` makes it live; `rollback` goes back to the one before. Each is a statement, signed with a key
-/// that the fogs trust (`models.trusted_keys` of the fog), and becomes a leaf of their logs. A fog that runs follows it
+/// that the fogs trust (`models.trusted_keys` of the fog; with `registered_keys`, those of the consortium log's role `model`), and becomes a leaf of their logs. A fog that runs follows it
 /// within seconds, for windows that end from then on.
 #[derive(Debug, ClapArgs)]
 pub struct Args {
@@ -258,7 +258,7 @@ fn list(args: &List) -> Result<(), Failure> {
             statement.action,
             statement.model.id,
             &statement.model.sha256[..12],
-            decision.by.join(", "),
+            signers(decision).join(", "),
             statement.reason,
         );
     }
@@ -274,11 +274,16 @@ fn decisions(history: Option<&History>) -> Vec<serde_json::Value> {
             json!({
                 "number": statement.number, "action": statement.action.as_str(),
                 "id": statement.model.id, "sha256": statement.model.sha256,
-                "effective_us": statement.effective_us, "by": decision.by,
+                "effective_us": statement.effective_us, "by": signers(decision),
                 "reason": statement.reason,
             })
         })
         .collect()
+}
+
+/// The names of those who signed it.
+fn signers(decision: &Decision) -> Vec<&str> {
+    decision.by.iter().filter_map(|key| key.split('+').next()).collect()
 }
 
 fn inspect(args: &Inspect) -> Result<(), Failure> {

@@ -113,6 +113,8 @@ pub struct AlarmsConfig {
 pub struct ParametersConfig {
     /// Verifier keys of the doctors; default none: nobody may.
     pub trusted_keys: Vec<String>,
+    /// Whether the keys of clinicians may, too, that the consortium log has under this site's member; default no.
+    pub registered_keys: bool,
 }
 
 /// Who may have patients erased while the fog runs.
@@ -131,6 +133,8 @@ pub struct ModelsConfig {
     pub registry: Option<PathBuf>,
     /// Verifier keys of those who may decide which models run; needed with a registry.
     pub trusted_keys: Vec<String>,
+    /// Whether keys may, too, that the consortium log has for the role `model` under this site's member; default no.
+    pub registered_keys: bool,
 }
 
 /// The site log.
@@ -297,7 +301,9 @@ impl Config {
             return value("link.credit_entries", "must be between 1 and 1048576");
         }
         notify::check(&self.notify)?;
-        if self.models.registry.is_some() && self.models.trusted_keys.is_empty() {
+        let models = &self.models;
+        let anybody_may = models.registered_keys || !models.trusted_keys.is_empty();
+        if models.registry.is_some() && !anybody_may {
             return value(
                 "models.trusted_keys",
                 "must name who decides about models; `haar model key` makes one",
@@ -321,6 +327,14 @@ impl Config {
         }
         if self.access.is_some() && self.consortium.is_none() {
             return value("access", "needs [consortium]: keys and policies are in its log");
+        }
+        for (key, registered) in [
+            ("models.registered_keys", self.models.registered_keys),
+            ("parameters.registered_keys", self.parameters.registered_keys),
+        ] {
+            if registered && self.consortium.is_none() {
+                return value(key, "needs [consortium]: the keys are in its log");
+            }
         }
         Ok(self)
     }
@@ -389,6 +403,7 @@ mod tests {
             "policy",
             "registry",
             "trusted_keys",
+            "registered_keys",
             "origin",
             "key_file",
             "log",

@@ -1,13 +1,14 @@
 //! The log of many parties, as this site sees it and is seen in it.
 //!
 //! [`envoy`] puts the site's log before the members, [`view`] copies theirs, [`roll`] is what that says about this site's
-//! edges and devices, [`items`] what is watched over for the members' chains of custody, and [`held`] what edges keep
+//! edges, devices and people, [`signers`] whose decisions count, [`items`] what is watched over for the members' chains of custody, and [`held`] what edges keep
 //! meanwhile. What counts is what the pinned policy's quorum has cosigned.
 
 pub(crate) mod envoy;
 mod held;
 mod items;
 pub(crate) mod roll;
+pub(crate) mod signers;
 pub(crate) mod view;
 
 use crate::config::ConsortiumConfig;

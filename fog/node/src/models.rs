@@ -10,7 +10,9 @@
 //! leaf; so which model a window has is a function of its end and of the log, and a replay comes to the same.
 //!
 //! # Trust
-//! A decision counts if a key of `models.trusted_keys` signed it and it follows the one before. At the start, a decision that
+//! A decision counts if a key signed it that [`Signers`] has, and it follows the one before. The newest of those that are not followed yet must
+//! be by a key that counts now: who signs it has signed the hash of what came before, of which a key since revoked may have been
+//! the signer. What this node has followed stands in its own log and is not asked for signatures again. At the start, a decision that
 //! does not hold, a model that does not fit its hash or this build, or a registry that lacks what this node has followed, keeps the node from
 //! starting: running something else than what was decided is worse than not running. In a running node such a thing is logged,
 //! counted and not followed; the models that ran go on.
@@ -23,6 +25,7 @@ mod monitor;
 pub(crate) use monitor::{Classes, Monitor};
 
 use crate::config::ModelsConfig;
+use crate::consortium::signers::Signers;
 use crate::store::{Store, StoreError};
 use haar_dataflow::deployment::{Deployed, Deployments, SharedDeployments, Timeline, expected};
 use haar_inference::condition::ConditionModel;
@@ -69,6 +72,11 @@ pub enum ModelsError {
         "the registry has another statement {0} than the one that this node has followed and logged, or none: restore the registry"
     )]
     Rewritten(u64),
+    /// By a key that was revoked.
+    #[error(
+        "statement {0} of the registry is signed by nobody whose key still counts: the consortium log has revoked it. Take the statement out, or sign the next one with a key that counts"
+    )]
+    Revoked(u64),
 }
 
 /// A decision that was followed, as `fog.decisions` has it.
@@ -96,6 +104,7 @@ impl Models {
     /// What was decided so far.
     pub(crate) fn open(
         config: &ModelsConfig,
+        signers: Signers,
         store: &Store,
         metrics: &Metrics,
     ) -> Result<Self, ModelsError> {
@@ -107,8 +116,13 @@ impl Models {
         let mut follower = None;
         if let Some(root) = &config.registry {
             let registry = Registry::at(root);
-            let history = registry.history(&config.trusted_keys)?;
+            let history = match signers.are_known() {
+                true => registry.history_after(followed.len(), &signers.ever())?,
+                // What is new waits, for the follower, until it is known whose signatures count.
+                false => registry.history_after(usize::MAX, &[])?.until(followed.len()),
+            };
             check_followed(&followed, history.decisions(), store)?;
+            check_newest(&history, followed.len(), &signers)?;
             let committed_us = store.committed_us().map_err(StoreError::from)?;
             for (at, decision) in history.decisions().iter().enumerate() {
                 let from_us = match followed.get(at) {
@@ -124,7 +138,7 @@ impl Models {
             }
             follower = Some(Follower {
                 registry,
-                trusted: config.trusted_keys.clone(),
+                signers,
                 notes: history.decisions().iter().map(|own| own.note.clone()).collect(),
                 opened: opened.clone(),
                 sender,
@@ -164,6 +178,22 @@ fn check_followed(
         }
     }
     Ok(())
+}
+
+/// Of more than the first `followed` decisions, the newest is by a key that counts.
+fn check_newest(
+    history: &registry::History,
+    followed: usize,
+    signers: &Signers,
+) -> Result<(), ModelsError> {
+    let newest = history.decisions().get(followed..).and_then(<[Decision]>::last);
+    let keys = signers.now();
+    match newest {
+        Some(newest) if !newest.by.iter().any(|key| keys.contains(key)) => {
+            Err(ModelsError::Revoked(newest.statement.number))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// How the predictions of built-in models were distributed.
@@ -257,7 +287,7 @@ impl Decided {
 /// Looks for new decisions while the node runs.
 pub(crate) struct Follower {
     registry: Registry,
-    trusted: Vec<String>,
+    signers: Signers,
     /// Of all decisions that were handed to the commit thread, in order.
     notes: Vec<Vec<u8>>,
     opened: Opened,
@@ -314,15 +344,17 @@ impl Follower {
     }
 
     fn hand_over(&mut self) -> Result<bool, ModelsError> {
-        if self.registry.newest_statement()? == self.notes.len() as u64 {
+        let is_all = self.registry.newest_statement()? == self.notes.len() as u64;
+        if is_all || !self.signers.are_known() {
             return Ok(true);
         }
-        let history = self.registry.history(&self.trusted)?;
+        let history = self.registry.history_after(self.notes.len(), &self.signers.ever())?;
         for (at, note) in self.notes.iter().enumerate() {
             if history.decisions().get(at).is_none_or(|decision| decision.note != *note) {
                 return Err(ModelsError::Rewritten(at as u64 + 1));
             }
         }
+        check_newest(&history, self.notes.len(), &self.signers)?;
         for (at, decision) in history.decisions().iter().enumerate().skip(self.notes.len()) {
             let until = history.until(at + 1);
             let prepared = self.opened.prepare(&self.registry, &until, decision)?;

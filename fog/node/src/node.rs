@@ -6,6 +6,7 @@ use crate::commit::{self, Committer, CommitterError, Work};
 use crate::config::{Config, ConfigError, KeepUntil};
 use crate::consortium::envoy::Envoy;
 use crate::consortium::roll::Roll;
+use crate::consortium::signers::Authorities;
 use crate::consortium::view::{Follower, ViewError};
 use crate::consortium::{Held, Pinned, PinnedError};
 use crate::courses::Courses;
@@ -183,18 +184,28 @@ pub async fn start(
     let link = LinkServer::bind(config.link.listen, tls).await?;
     let admin = Admin::bind(config.admin.listen).await?;
     let (link_addr, admin_addr) = (link.local_addr(), admin.local_addr());
+    let dir = &config.data_dir;
+    let roll = Roll::new(store.log().identity().origin(), config.link.edge_keys);
+    let consortium = match &config.consortium {
+        Some(own) => {
+            let pinned = Pinned::load(own)?;
+            // Before anything that asks the roll: it is read from the copy on disk.
+            let view = Follower::open(own, &pinned, dir, &store, roll.clone(), &metrics)?;
+            Some((own, pinned, view))
+        }
+        None => None,
+    };
+    let authorities = Authorities::of(&config, &roll);
     let Models { deployments, expected, decided, follower } =
-        Models::open(&config.models, &store, &metrics)?;
-    let (eraser, orders) =
-        Eraser::restore(&store, config.erasure.trusted_keys.clone(), commit::now())?;
-    let (registrar, charts) = Registrar::restore(&store, config.parameters.trusted_keys.clone())?;
+        Models::open(&config.models, authorities.models, &store, &metrics)?;
+    let (eraser, orders) = Eraser::restore(&store, authorities.erasure, commit::now())?;
+    let (registrar, charts) = Registrar::restore(&store, authorities.parameters)?;
     let runtime =
         runtime::start(&pipelines, &deployments, registrar.ward(), config.dataflow.workers)?;
 
     let tally = Arc::new(Tally::new());
     let (inbound, inbound_receiver) = tokio::sync::mpsc::channel(QUEUED_INBOUND);
     let held = held(&config, &store)?;
-    let roll = Roll::new(store.log().identity().origin(), config.link.edge_keys);
     let gate = Arc::new(Gate::new(
         Arc::clone(&store),
         inbound,
@@ -203,11 +214,8 @@ pub async fn start(
         held,
         &metrics,
     ));
-    let dir = &config.data_dir;
-    let (envoy, view) = match &config.consortium {
-        Some(own) => {
-            let pinned = Pinned::load(own)?;
-            let view = Follower::open(own, &pinned, dir, &store, roll.clone(), &metrics)?;
+    let (envoy, view) = match consortium {
+        Some((own, pinned, view)) => {
             let (store, gate) = (Arc::clone(&store), Arc::clone(&gate));
             let envoy = Envoy::new(own, &pinned, store, gate, (roll, view.view()), &metrics)
                 .map_err(StoreError::from)?;

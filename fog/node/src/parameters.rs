@@ -5,9 +5,10 @@
 //! ward is read back from the log.
 //!
 //! # Limits and trust
-//! [`QUEUED_NOTES`] wait. Only keys of `parameters.trusted_keys` count. A note cannot be effective in the past: windows of then
+//! [`QUEUED_NOTES`] wait. Only keys count that [`Signers`] has. A note cannot be effective in the past: windows of then
 //! are committed, and a replay would have to come to other ones.
 
+use crate::consortium::signers::Signers;
 use crate::store::{Store, StoreError};
 use haar_catalog::parameters::{ParameterError, Parameters};
 use haar_dataflow::conclude::SharedWard;
@@ -60,7 +61,7 @@ pub(crate) struct Charts {
 pub(crate) struct Registrar {
     requests: Receiver<Request>,
     ward: SharedWard,
-    authorised: Vec<String>,
+    signers: Signers,
 }
 
 /// A note that was taken, not yet committed.
@@ -89,10 +90,7 @@ impl Registrar {
     ///
     /// # Errors
     /// If the log cannot be read. Parameters that this version does not understand are left out, and said.
-    pub(crate) fn restore(
-        store: &Store,
-        authorised: Vec<String>,
-    ) -> Result<(Self, Charts), StoreError> {
+    pub(crate) fn restore(store: &Store, signers: Signers) -> Result<(Self, Charts), StoreError> {
         let ward = SharedWard::default();
         for leaf in store.parameters()? {
             let record = match store.log().record(leaf) {
@@ -109,7 +107,7 @@ impl Registrar {
         }
         let (sender, requests) = sync_channel(QUEUED_NOTES);
         let charts = Charts { requests: sender, ward: Arc::clone(&ward) };
-        Ok((Self { requests, ward, authorised }, charts))
+        Ok((Self { requests, ward, signers }, charts))
     }
 
     /// What the dataflow reads.
@@ -136,7 +134,7 @@ impl Registrar {
     }
 
     fn take_one(&self, now: Timestamp, note: &[u8]) -> Result<(Subject, u32), RefusedNote> {
-        let parameters = Parameters::open(note, &self.authorised)?;
+        let parameters = Parameters::open(note, &self.signers.now())?;
         let mut ward = self.ward.write().unwrap_or_else(PoisonError::into_inner);
         ward.check(&parameters)?;
         if parameters.effective < now {
@@ -157,6 +155,8 @@ impl Taken {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::EdgeKeys;
+    use crate::consortium::roll::Roll;
     use crate::store::Epoch;
     use haar_catalog::parameters::Limit;
     use haar_ledger::{Identity, LeafKind, Record};
@@ -169,6 +169,10 @@ mod tests {
 
     fn doctor() -> Identity {
         Identity::generate("haar.test/doctor", [3; 32]).unwrap()
+    }
+
+    fn signers(configured: Vec<String>) -> Signers {
+        Signers::new(configured, None, Roll::new("haar.test/site", EdgeKeys::Optional))
     }
 
     fn note(version: u32, effective: Timestamp) -> Vec<u8> {
@@ -188,7 +192,7 @@ mod tests {
     fn parameters_are_in_force_after_a_restart() {
         let dir = tempfile::tempdir().unwrap();
         let site = || Identity::generate("haar.test/site", [7; 32]).unwrap();
-        let keys = || vec![doctor().vkey().to_string()];
+        let keys = || signers(vec![doctor().vkey().to_string()]);
         {
             let store = Store::open(dir.path(), site()).unwrap();
             let (registrar, charts) = Registrar::restore(&store, keys()).unwrap();
@@ -216,7 +220,7 @@ mod tests {
         }
         let store = Store::open(dir.path(), site()).unwrap();
         // The key was withdrawn meanwhile: what was taken stays, and nothing new is.
-        let (registrar, charts) = Registrar::restore(&store, Vec::new()).unwrap();
+        let (registrar, charts) = Registrar::restore(&store, signers(Vec::new())).unwrap();
         assert_eq!(charts.versions(Subject::from_bytes([7; 16])).len(), 1);
         let mut refused = charts.set(note(2, at(20))).unwrap();
         assert!(registrar.take(at(5)).is_empty());
@@ -228,7 +232,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let site = Identity::generate("haar.test/site", [7; 32]).unwrap();
         let store = Store::open(dir.path(), site).unwrap();
-        let keys = vec![doctor().vkey().to_string()];
+        let keys = signers(vec![doctor().vkey().to_string()]);
         let (registrar, charts) = Registrar::restore(&store, keys).unwrap();
         let mut answer = charts.set(note(1, at(4))).unwrap();
         assert!(registrar.take(at(5)).is_empty());

@@ -70,6 +70,7 @@ enum RoleName {
     Researcher,
     Insurer,
     Custodian,
+    Model,
 }
 
 #[derive(Debug, clap::Args)]
@@ -171,6 +172,7 @@ impl From<RoleName> for Role {
             RoleName::Researcher => Self::Researcher,
             RoleName::Insurer => Self::Insurer,
             RoleName::Custodian => Self::Custodian,
+            RoleName::Model => Self::Model,
         }
     }
 }

@@ -65,6 +65,8 @@ pub enum Role {
     Insurer,
     /// Somebody who holds a share for re-identification.
     Custodian,
+    /// Somebody who decides which models run at the sites of the key's member.
+    Model,
 }
 
 /// A key in the register.
@@ -125,6 +127,7 @@ impl fmt::Display for Role {
             Self::Researcher => "researcher",
             Self::Insurer => "insurer",
             Self::Custodian => "custodian",
+            Self::Model => "model",
         })
     }
 }

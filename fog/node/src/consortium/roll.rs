@@ -1,7 +1,7 @@
-//! Which keys of this site's edges and devices count, as the members' log has it.
+//! Which keys of this site's edges, devices and people count, as the members' log has it.
 //!
-//! A key's name ends, behind its last `/`, in the id of the edge or device whose it is; it stands under the member under
-//! whom this site's own key stands. A key that the log has revoked is refused from the moment on at which this site has
+//! The name of an edge's or device's key ends, behind its last `/`, in the id of whose it is. Those keys count that stand under the
+//! member under whom this site's own key stands. A key that the log has revoked is refused from the moment on at which this site has
 //! read so, whatever the configuration demands. What the site has read last holds for as long as it is offline.
 
 use crate::config::EdgeKeys;
@@ -9,7 +9,7 @@ use haar_ledger::VerifierKey;
 use haar_ledger::governance::{Role, State};
 use haar_link::{Refusal, RefusalReason};
 use haar_schema::{DeviceId, EdgeId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// The roll, in the hands of those who ask it and those who renew it.
@@ -28,6 +28,10 @@ struct Entries {
     edges: BTreeMap<String, EdgeKey>,
     /// The names of the keys that count.
     devices: Arc<BTreeMap<DeviceId, String>>,
+    /// Verifier keys of this member's people who decide, those that were revoked among them.
+    people: Vec<(Role, String)>,
+    /// Verifier keys of anybody.
+    revoked: BTreeSet<String>,
 }
 
 struct EdgeKey {
@@ -86,6 +90,23 @@ impl Roll {
         self.entries().devices.clone()
     }
 
+    /// Whether the members' log was read at all.
+    pub(crate) fn is_known(&self) -> bool {
+        self.entries().known
+    }
+
+    /// The verifier keys of this member's people in a role, whether they count or were revoked.
+    pub(crate) fn keys_of(&self, role: Role) -> Vec<String> {
+        let entries = self.entries();
+        let own = entries.people.iter().filter(|(own, _)| *own == role);
+        own.map(|(_, key)| key.clone()).collect()
+    }
+
+    /// Whether the members' log has revoked this verifier key. Only who holds a key registers it, so nobody has another's revoked.
+    pub(crate) fn is_revoked(&self, key: &str) -> bool {
+        self.entries().revoked.contains(key)
+    }
+
     fn entries(&self) -> Arc<Entries> {
         self.entries.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -94,11 +115,13 @@ impl Roll {
 impl Entries {
     fn of(state: &State, site: &str) -> Self {
         let next = state.next_index();
+        let revoked = state.keys().filter(|key| key.revoked.is_some());
+        let revoked = revoked.map(|key| key.key.vkey().to_string()).collect();
         let own = state.keys_named(site).iter().find(|key| key.counts_at(next));
         let Some(member) = own.map(|own| &own.member) else {
-            return Self { known: true, ..Self::default() };
+            return Self { known: true, revoked, ..Self::default() };
         };
-        let (mut edges, mut devices) = (BTreeMap::new(), BTreeMap::new());
+        let (mut edges, mut devices, mut people) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
         for key in state.keys().filter(|key| key.member == *member) {
             let counts = key.counts_at(next);
             let id = key.key.name().rsplit('/').next().unwrap_or_default();
@@ -113,15 +136,18 @@ impl Entries {
                         devices.entry(device).or_insert_with(|| key.key.name().to_owned());
                     }
                 }
+                Role::Clinician | Role::Model => {
+                    people.push((key.role, key.key.vkey().to_string()));
+                }
                 _ => {}
             }
         }
-        Self { known: true, edges, devices: Arc::new(devices) }
+        Self { known: true, edges, devices: Arc::new(devices), people, revoked }
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use haar_ledger::consent::bundle_hash;
     use haar_ledger::governance::{Genesis, KeyBody, Quorums};
@@ -133,8 +159,9 @@ mod tests {
         Identity::generate(name, [seed; 32]).unwrap()
     }
 
-    /// Two members, each with a fog, an edge and a device; the second member's edge bears the first one's id.
-    fn state(revoked: Option<&Identity>) -> State {
+    /// Two members, each with a fog, an edge and a device; the second member's edge bears the first one's id. The first member has registered
+    /// these `people`, and has one key revoked.
+    pub(crate) fn state(people: &[(&Identity, Role)], revoked: Option<&Identity>) -> State {
         let members = [("a.example", 1), ("b.example", 2)].map(|(name, seed)| identity(name, seed));
         let mut seed = 20;
         let described = members.each_ref().map(|member| {
@@ -173,6 +200,12 @@ mod tests {
                     .unwrap();
             }
         }
+        for (key, role) in people {
+            let body = KeyBody::Register { key: key.vkey().into(), role: *role };
+            state
+                .append(&Entry::sign(EntryKind::Key, LOG, &body, &[&members[0], key]).unwrap())
+                .unwrap();
+        }
         if let Some(key) = revoked {
             let body = KeyBody::Revoke { key: key.vkey().into() };
             state
@@ -192,7 +225,7 @@ mod tests {
         let registered = Roll::new("a.example/site", EdgeKeys::Registered);
         let unread = reason(&registered, "edge-1", Some(&own));
         assert_eq!(unread, Err(RefusalReason::NotReady), "nothing was read yet");
-        registered.renew(Some(&state(None)));
+        registered.renew(Some(&state(&[], None)));
         assert_eq!(reason(&registered, "edge-1", Some(&own)), Ok(()));
         for (id, key) in [("edge-2", Some(&own)), ("edge-1", Some(&other)), ("edge-1", None)] {
             assert_eq!(reason(&registered, id, key), Err(RefusalReason::Key), "{id}");
@@ -205,12 +238,12 @@ mod tests {
         for key in [Some(&own), Some(&other), None] {
             assert_eq!(reason(&optional, "edge-1", key), Ok(()));
         }
-        optional.renew(Some(&state(Some(&own))));
+        optional.renew(Some(&state(&[], Some(&own))));
         assert_eq!(reason(&optional, "edge-1", Some(&own)), Err(RefusalReason::Key), "revoked");
         assert_eq!(reason(&optional, "edge-1", None), Ok(()));
         // A site that the members do not know has no edges and no devices.
         let unknown = Roll::new("c.example/site", EdgeKeys::Registered);
-        unknown.renew(Some(&state(None)));
+        unknown.renew(Some(&state(&[], None)));
         assert_eq!(reason(&unknown, "edge-1", Some(&own)), Err(RefusalReason::Key));
         assert!(unknown.devices().is_empty());
     }

@@ -6,6 +6,7 @@
 
 use super::Receipts;
 use super::order::{ErasureOrder, OrderError};
+use crate::consortium::signers::Signers;
 use crate::store::{Store, StoreEraseError, StoreError, keyholder};
 use haar_ledger::{EraseError, Keyholder};
 use haar_schema::{Subject, Timestamp};
@@ -48,7 +49,7 @@ impl Orders {
 /// In the hands of the commit thread.
 pub(crate) struct Eraser {
     requests: Receiver<Request>,
-    authorised: Vec<String>,
+    signers: Signers,
     store: Arc<Store>,
     erased: BTreeMap<Keyholder, Timestamp>,
 }
@@ -57,13 +58,13 @@ impl Eraser {
     /// With who was erased before.
     pub(crate) fn restore(
         store: &Arc<Store>,
-        authorised: Vec<String>,
+        signers: Signers,
         now: Timestamp,
     ) -> Result<(Self, Orders), StoreError> {
         let (sender, requests) = sync_channel(QUEUED_ORDERS);
         let store = Arc::clone(store);
         let erased = store.erased(now)?;
-        Ok((Self { requests, authorised, store, erased }, Orders(sender)))
+        Ok((Self { requests, signers, store, erased }, Orders(sender)))
     }
 
     /// Whether a window that began then is left out.
@@ -84,7 +85,7 @@ impl Eraser {
         let waiting: Vec<Request> = self.requests.try_iter().take(QUEUED_ORDERS).collect();
         for Request { note, answer } in waiting {
             let site = self.store.log().identity().origin();
-            let order = match ErasureOrder::open(&note, &self.authorised, site, now) {
+            let order = match ErasureOrder::open(&note, &self.signers.now(), site, now) {
                 Ok(order) => order,
                 Err(refused) => {
                     // Whoever asked may have gone.

@@ -1,7 +1,11 @@
 use super::*;
+use crate::config::EdgeKeys;
+use crate::consortium::roll::Roll;
+use crate::consortium::roll::tests::state;
 use crate::store::Epoch;
 use haar_inference::Builtin;
 use haar_inference::registry::{Action, History};
+use haar_ledger::governance::Role;
 use haar_ledger::{Held, Identity, LeafKind, Record};
 use sha2::{Digest as _, Sha256};
 use std::path::Path;
@@ -15,8 +19,18 @@ fn store(dir: &Path) -> Store {
 }
 
 fn config(dir: &Path) -> ModelsConfig {
-    let trusted_keys = vec![officer().vkey().to_string()];
-    ModelsConfig { registry: Some(dir.join("models")), trusted_keys }
+    ModelsConfig { registry: Some(dir.join("models")), ..ModelsConfig::default() }
+}
+
+/// These alone decide.
+fn authorised(keys: &[Identity]) -> Signers {
+    let keys = keys.iter().map(|key| key.vkey().to_string()).collect();
+    Signers::new(keys, None, roll())
+}
+
+/// That of a site of which the members' log was not read yet.
+fn roll() -> Roll {
+    Roll::new("a.example/site", EdgeKeys::Optional)
 }
 
 fn metrics() -> Metrics {
@@ -39,10 +53,21 @@ fn add(dir: &Path, id: &str, version: u32) -> ModelRef {
 
 /// Signs a decision into the registry.
 fn decide(dir: &Path, action: Action, model: &ModelRef, effective_us: i64) -> Vec<u8> {
+    decide_as(&officer(), dir, action, model, effective_us)
+}
+
+fn decide_as(
+    who: &Identity,
+    dir: &Path,
+    action: Action,
+    model: &ModelRef,
+    effective_us: i64,
+) -> Vec<u8> {
     let registry = Registry::at(dir.join("models"));
-    let mut history = registry.history(&[officer().vkey().to_string()]).unwrap();
+    let keys = [officer().vkey().to_string(), who.vkey().to_string()];
+    let mut history = registry.history(&keys).unwrap();
     let next = history.next(action, model.clone(), effective_us, "for a test".into()).unwrap();
-    let note = officer().sign(&next.text()).unwrap();
+    let note = who.sign(&next.text()).unwrap();
     registry.append(&mut history, &note).unwrap();
     note
 }
@@ -63,7 +88,9 @@ fn commit(store: &Store, taken: Vec<Taken>, at_us: i64) {
 #[test]
 fn without_a_registry_the_built_in_models_are_live() {
     let dir = tempfile::tempdir().unwrap();
-    let models = Models::open(&ModelsConfig::default(), &store(dir.path()), &metrics()).unwrap();
+    let models =
+        Models::open(&ModelsConfig::default(), authorised(&[]), &store(dir.path()), &metrics())
+            .unwrap();
     assert!(models.decided.taken.is_empty() && models.follower.is_none());
     let now = models.deployments.now();
     let (_, step) = now.beats.at(0);
@@ -80,7 +107,8 @@ fn a_decision_holds_from_when_it_was_taken_up_also_after_a_restart() {
     let two = add(dir, BeatModel::ID, 902);
     {
         let store = store(dir);
-        let models = Models::open(&config(dir), &store, &metrics()).unwrap();
+        let models =
+            Models::open(&config(dir), authorised(&[officer()]), &store, &metrics()).unwrap();
         let (mut decided, mut follower) = (models.decided, models.follower.unwrap());
         // Both hold from a time that is over when they are seen; the second from later on than the first is taken up.
         decide(dir, Action::Shadow, &two, 100);
@@ -96,14 +124,15 @@ fn a_decision_holds_from_when_it_was_taken_up_also_after_a_restart() {
         assert_steps(&models.deployments.now(), &two);
     }
     let store = store(dir);
-    let models = Models::open(&config(dir), &store, &metrics()).unwrap();
+    let models = Models::open(&config(dir), authorised(&[officer()]), &store, &metrics()).unwrap();
     assert_steps(&models.deployments.now(), &two);
     assert!(models.decided.taken.is_empty(), "both are in the log");
     // Decided while the node was down: not from before its last commit.
     drop(models);
     decide(dir, Action::Rollback, &two_before(), 9_000);
     commit(&store, Vec::new(), 12_000);
-    let mut models = Models::open(&config(dir), &store, &metrics()).unwrap();
+    let mut models =
+        Models::open(&config(dir), authorised(&[officer()]), &store, &metrics()).unwrap();
     let taken = models.decided.take(Timestamp::from_micros(20_000));
     assert_eq!(taken.iter().map(|own| own.from_us).collect::<Vec<_>>(), [12_000]);
     let now = models.deployments.now();
@@ -133,7 +162,7 @@ fn every_kind_of_model_is_replaced_while_the_node_runs() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     let store = store(dir);
-    let models = Models::open(&config(dir), &store, &metrics()).unwrap();
+    let models = Models::open(&config(dir), authorised(&[officer()]), &store, &metrics()).unwrap();
     let (mut decided, mut follower) = (models.decided, models.follower.unwrap());
     let mut added = BTreeMap::new();
     for builtin in BUILTIN {
@@ -166,7 +195,7 @@ fn what_does_not_hold_is_not_followed_and_the_models_go_on() {
     let two = add(dir, BeatModel::ID, 904);
     let store = store(dir);
     let metrics = metrics();
-    let models = Models::open(&config(dir), &store, &metrics).unwrap();
+    let models = Models::open(&config(dir), authorised(&[officer()]), &store, &metrics).unwrap();
     let (mut decided, mut follower) = (models.decided, models.follower.unwrap());
     let registry = dir.join("models");
     let refused = || {
@@ -197,7 +226,10 @@ fn what_does_not_hold_is_not_followed_and_the_models_go_on() {
     assert!(follower.look());
     assert_eq!(refused(), 3.0);
     assert!(decided.take(Timestamp::from_micros(10)).is_empty());
-    assert!(matches!(Models::open(&config(dir), &store, &metrics), Err(ModelsError::Registry(_))));
+    assert!(matches!(
+        Models::open(&config(dir), authorised(&[officer()]), &store, &metrics),
+        Err(ModelsError::Registry(_))
+    ));
     // Mended, it is followed.
     std::fs::write(&weights, sound).unwrap();
     assert!(follower.look());
@@ -208,5 +240,59 @@ fn what_does_not_hold_is_not_followed_and_the_models_go_on() {
     std::fs::remove_file(statements.join("000001.note")).unwrap();
     assert!(follower.look());
     assert_eq!(refused(), 4.0);
-    assert!(matches!(Models::open(&config(dir), &store, &metrics), Err(ModelsError::Rewritten(1))));
+    assert!(matches!(
+        Models::open(&config(dir), authorised(&[officer()]), &store, &metrics),
+        Err(ModelsError::Rewritten(1))
+    ));
+}
+
+#[test]
+fn what_a_revoked_key_signs_is_not_followed_and_what_it_signed_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let [two, three] = [905, 906].map(|version| add(dir, BeatModel::ID, version));
+    let store = store(dir);
+    let successor = Identity::generate("hospital.example/officer", [5; 32]).unwrap();
+    let roll = roll();
+    // The first key stands in the configuration, the next in the members' log alone.
+    let keys = vec![officer().vkey().to_string()];
+    let signers = || Signers::new(keys.clone(), Some(Role::Model), roll.clone());
+    let open = || Models::open(&config(dir), signers(), &store, &metrics());
+    decide(dir, Action::Shadow, &two, 1);
+    let models = open().unwrap();
+    let (mut decided, mut follower) = (models.decided, models.follower.unwrap());
+    let mut take = |us| decided.take(Timestamp::from_micros(us));
+    assert!(follower.look() && take(5).is_empty(), "nobody has read who decides");
+    roll.renew(Some(&state(&[(&officer(), Role::Model)], None)));
+    assert!(follower.look());
+    commit(&store, take(10), 10);
+    assert_eq!(store.decisions().unwrap().len(), 1);
+
+    roll.renew(Some(&state(&[(&officer(), Role::Model)], Some(&officer()))));
+    decide(dir, Action::Promote, &two, 20);
+    let refused = follower.hand_over().unwrap_err();
+    assert!(matches!(refused, ModelsError::Revoked(2)), "{refused}");
+    assert!(follower.look() && take(30).is_empty());
+    assert!(matches!(open(), Err(ModelsError::Revoked(2))));
+    // Who may decide signs the next one, and with it what came before.
+    let registered = [(&officer(), Role::Model), (&successor, Role::Model)];
+    roll.renew(Some(&state(&registered, Some(&officer()))));
+    decide_as(&successor, dir, Action::Shadow, &three, 40);
+    assert!(follower.look());
+    let taken = take(50);
+    assert_eq!(taken.iter().map(|own| own.number).collect::<Vec<_>>(), [2, 3]);
+    commit(&store, taken, 50);
+    // A start asks nobody for signatures under what was followed, not even who may decide.
+    roll.renew(None);
+    assert_eq!(open().unwrap().deployments.now().beats.live(60).name(), &two);
+    // A key of another role decides nothing.
+    let clinician = Identity::generate("hospital.example/doctor", [6; 32]).unwrap();
+    roll.renew(Some(&state(&[(&clinician, Role::Clinician), (&successor, Role::Model)], None)));
+    let registry = Registry::at(dir.join("models"));
+    let trusted = [officer(), successor].map(|key| key.vkey().to_string());
+    let history = registry.history(&trusted).unwrap();
+    let next = history.next(Action::Withdraw, three, 60, "for a test".into()).unwrap();
+    let note = clinician.sign(&next.text()).unwrap();
+    std::fs::write(dir.join("models/statements/000004.note"), note).unwrap();
+    assert!(matches!(follower.hand_over(), Err(ModelsError::Registry(_))));
 }

@@ -1,4 +1,6 @@
 //! All decisions, in order, and what they come to at a time.
+//!
+//! Each decision names the hash of the one before, so whoever signs one signs all before it.
 
 use super::statement::{Action, MAX_NOTE_BYTES, Statement, StatementError};
 use haar_schema::ModelRef;
@@ -11,7 +13,7 @@ use std::collections::BTreeMap;
 pub struct Decision {
     /// What was decided.
     pub statement: Statement,
-    /// Names of the trusted keys that signed it.
+    /// The trusted verifier keys that signed it.
     pub by: Vec<String>,
     /// The signed note, byte for byte.
     pub note: Vec<u8>,
@@ -120,9 +122,22 @@ impl History {
     /// # Errors
     /// At the first that does not hold.
     pub fn open(notes: &[Vec<u8>], keys: &[String]) -> Result<Self, HistoryError> {
+        Self::open_after(0, notes, keys)
+    }
+
+    /// The same, of which the caller has checked the first `checked` when their keys were trusted, and has kept them since: nobody is
+    /// asked for their signatures again.
+    ///
+    /// # Errors
+    /// At the first that does not hold.
+    pub fn open_after(
+        checked: usize,
+        notes: &[Vec<u8>],
+        keys: &[String],
+    ) -> Result<Self, HistoryError> {
         let mut history = Self::new(keys)?;
-        for note in notes {
-            history.push(note)?;
+        for (at, note) in notes.iter().enumerate() {
+            history.add(note, at >= checked)?;
         }
         Ok(history)
     }
@@ -132,6 +147,10 @@ impl History {
     /// # Errors
     /// If it is no statement, not signed by a key that is trusted, does not follow, or cannot take effect.
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), HistoryError> {
+        self.add(bytes, true)
+    }
+
+    fn add(&mut self, bytes: &[u8], must_be_signed: bool) -> Result<(), HistoryError> {
         let number = self.decisions.len() as u64 + 1;
         let malformed = |error| HistoryError::Malformed { number, error };
         if bytes.len() > MAX_NOTE_BYTES {
@@ -141,11 +160,8 @@ impl History {
         let text =
             std::str::from_utf8(note.text()).map_err(|_| malformed(StatementError))?.to_owned();
         let statement = Statement::parse(&text).map_err(malformed)?;
-        let verifier = |key: &String| Some(Box::new(StandardVerifier::new(key).ok()?) as _);
-        let verifiers = VerifierList::new(self.keys.iter().filter_map(verifier).collect());
-        let (good, _) = note.verify(&verifiers).map_err(|_| HistoryError::Signature { number })?;
-        let by: Vec<String> = good.iter().map(|signature| signature.name().to_owned()).collect();
-        if by.is_empty() {
+        let by = self.signers(&note);
+        if by.is_empty() && must_be_signed {
             return Err(HistoryError::Signature { number });
         }
         if statement.number != number || statement.previous != self.previous() {
@@ -212,6 +228,16 @@ impl History {
         own.map(|decision| decision.statement.effective_us)
             .map(|from| (from, self.at(id, from)))
             .collect()
+    }
+
+    /// Those of the keys that signed the note.
+    fn signers(&self, note: &Note) -> Vec<String> {
+        let signed = |key: &&String| {
+            let Ok(verifier) = StandardVerifier::new(key) else { return false };
+            let alone = VerifierList::new(vec![Box::new(verifier)]);
+            note.verify(&alone).is_ok_and(|(good, _)| !good.is_empty())
+        };
+        self.keys.iter().filter(signed).cloned().collect()
     }
 
     fn previous(&self) -> [u8; 32] {

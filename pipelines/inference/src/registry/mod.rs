@@ -194,6 +194,15 @@ impl Registry {
     /// # Errors
     /// If a statement cannot be read, does not follow from the one before, or is not signed by one of the keys.
     pub fn history(&self, keys: &[String]) -> Result<History, RegistryError> {
+        self.history_after(0, keys)
+    }
+
+    /// The same, of which the caller has checked the first `checked` before, and compares them with what it has kept
+    /// ([`History::open_after`]).
+    ///
+    /// # Errors
+    /// As of [`Self::history`].
+    pub fn history_after(&self, checked: usize, keys: &[String]) -> Result<History, RegistryError> {
         let mut notes = Vec::new();
         for number in 1..=MAX_STATEMENTS + 1 {
             let path = self.statement(number);
@@ -203,7 +212,7 @@ impl Registry {
                 if newest > notes.len() as u64 {
                     return Err(HistoryError::Missing { number }.into());
                 }
-                return Ok(History::open(&notes, keys)?);
+                return Ok(History::open_after(checked, &notes, keys)?);
             }
             notes.push(read(&path, MAX_NOTE_BYTES as u64)?);
         }

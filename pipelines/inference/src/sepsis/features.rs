@@ -398,10 +398,15 @@ mod tests {
         assert!(postcard::from_bytes::<History>(&written).is_err());
     }
 
+    /// 0.1 to 300, by tenths: proptest 1.12 draws from wide ranges of `f32` with a panic once in some million times.
+    fn value() -> impl Strategy<Value = f32> {
+        (1u16..3_000).prop_map(|tenths| f32::from(tenths) / 10.0)
+    }
+
     proptest! {
         /// Hours to come change nothing, and a course of any length gives finite numbers or NaN.
         #[test]
-        fn causal(values in prop::collection::vec((0usize..VARIABLES.len(), 0.1f32..300.0), 1..80), cut in 0usize..80) {
+        fn causal(values in prop::collection::vec((0usize..VARIABLES.len(), value()), 1..80), cut in 0usize..80) {
             let rows = |changed: bool| -> Vec<Vec<f32>> {
                 let mut history = History::new(patient());
                 values.iter().enumerate().map(|(at, (number, value))| {
