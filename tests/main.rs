@@ -15,6 +15,7 @@ mod checks;
 mod cluster;
 mod consortium;
 mod custody;
+mod demo;
 mod devices;
 mod e2e;
 mod edge_keys;

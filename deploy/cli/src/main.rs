@@ -11,6 +11,7 @@ mod fog;
 mod fsck;
 mod keys;
 mod ledger;
+mod members;
 mod model;
 mod parameters;
 mod prove;
@@ -36,7 +37,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run the whole path on this machine: a simulated ward, an edge, a fog, a log, and a report.
+    /// Run the whole path on this machine: a simulated ward, an edge, a fog, its log and four members who witness it, and a report.
     Demo(demo::Args),
     /// Send a simulated ward to a broker and a CoAP server.
     Simulate(simulate::Args),

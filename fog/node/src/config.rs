@@ -181,6 +181,23 @@ pub struct ConsortiumConfig {
     pub evidence_from: Vec<String>,
 }
 
+impl ConsortiumConfig {
+    /// The log behind `url` under the policy in this file; all else as it is by default.
+    pub fn new(url: String, policy_file: PathBuf) -> Self {
+        Self {
+            urls: vec![url],
+            policy_file,
+            predecessors: Vec::new(),
+            ca_file: None,
+            every_ms: default_every_ms(),
+            poll_ms: default_every_ms(),
+            edges_keep_until: KeepUntil::default(),
+            items_file: None,
+            evidence_from: Vec::new(),
+        }
+    }
+}
+
 /// Where patients, clinicians, insurers and researchers connect, and patients' statements are taken.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -216,8 +216,9 @@ pub async fn start(
     ));
     let (envoy, view) = match consortium {
         Some((own, pinned, view)) => {
-            let (store, gate) = (Arc::clone(&store), Arc::clone(&gate));
-            let envoy = Envoy::new(own, &pinned, store, gate, (roll, view.view()), &metrics)
+            let reach = (Arc::clone(&gate), Arc::clone(&tally));
+            let known = (roll, view.view());
+            let envoy = Envoy::new(own, &pinned, Arc::clone(&store), reach, known, &metrics)
                 .map_err(StoreError::from)?;
             (Some(envoy), Some(view))
         }

@@ -39,6 +39,8 @@ pub struct FogStats {
     pub bytes_recorded: u64,
     /// Leaves in the site log.
     pub leaves: u64,
+    /// How many of them a quorum of the consortium has witnessed; `None` where the log stands alone.
+    pub witnessed: Option<u64>,
     /// Edges connected now.
     pub edges: usize,
     /// Milliseconds from the ingest of the latest reading in a flagged window to the flag's commit.

@@ -6,6 +6,7 @@
 //! - [`Metrics`]: the metrics of one *node*. A process may run several nodes, each with its own.
 //! - [`Readiness`] and [`Admin`]: `/metrics`, `/health/live`, `/health/ready`.
 //! - [`read_config`], [`stop_on_signals`]: how every node reads its configuration and is told to stop.
+//! - [`Outage`]: what is away is said once.
 //! - [`trace`]: trace context in and out of batches, as W3C `traceparent`.
 //!
 //! # Trust
@@ -21,6 +22,7 @@ mod admin;
 mod config;
 mod metrics;
 pub mod names;
+mod outage;
 mod readiness;
 mod start;
 mod stop;
@@ -31,6 +33,7 @@ pub use config::{ConfigError, MAX_CONFIG_BYTES, read_config};
 pub use metrics::{Metrics, MetricsError};
 pub use opentelemetry::KeyValue;
 pub use opentelemetry::metrics::{Counter, Gauge, Histogram};
+pub use outage::Outage;
 pub use readiness::{Condition, Readiness, Unready};
 pub use start::{Settings, StartError, Telemetry};
 pub use stop::{INTERRUPTED, stop_on_signals};

@@ -1,7 +1,7 @@
 //! `haar demo`: the whole path on one machine, over real sockets.
 //!
-//! The edge and the fog are the code of `haar-edge` and `haar-fog`; only the broker (`rumqttd`) and the
-//! certificate authority are the demo's own. Devices speak MQTT to the broker and CoAP to the edge.
+//! The edge, the fog and the four members who witness its log are the code of `haar-edge`, `haar-fog` and `haar-ledger`; only
+//! the broker (`rumqttd`) and the certificate authority are the demo's own. Devices speak MQTT to the broker and CoAP to the edge.
 //!
 //! Event time runs `--speed` times as fast as the wall clock and begins so far in the past that it ends
 //! now: the edge's limits on clocks hold as they would on a ward.
@@ -13,8 +13,10 @@ mod script;
 mod view;
 
 use crate::failure::Failure;
+use crate::members::{self, Members};
 use haar_edge::EdgeStats;
 use haar_fog::FogStats;
+use haar_ledger::Identity;
 use haar_normalize::PseudonymKey;
 use haar_schema::{Subject, Timestamp};
 use haar_simulator::broker::Broker;
@@ -47,6 +49,14 @@ const TRUTH: &str = "truth.jsonl";
 const LOG: &str = "warn,rumqttd=off";
 /// The demo's log.
 const ORIGIN: &str = "haar.invalid/demo";
+/// The log of many parties that it is put before, and who they are.
+const MEMBERS_ORIGIN: &str = "haar.invalid/demo/members";
+const MEMBERS: [&str; 4] =
+    ["health-board.invalid", "hospital.invalid", "insurer.invalid", "patients.invalid"];
+/// How often the site's log is put before the members.
+const PUT_FORWARD_EVERY_MS: u64 = 500;
+/// How long the members may take to witness the last of it.
+const WITNESS: Duration = Duration::from_secs(10);
 
 /// Run the whole path on this machine.
 #[derive(clap::Args)]
@@ -105,18 +115,21 @@ async fn demo(args: &Args) -> Result<(), Failure> {
     eprintln!("haar demo: {} in {}", source.describe(args), dir.display());
     let parts = Parts::start(args, &dir).await?;
     let played = play(args, source, &parts).await?;
-    let (edge, fog) = parts.stop().await?;
+    let stopped = parts.stop().await?;
     let done = outcome::Done {
         dir: &dir,
         sent: played.sent,
         settled: played.settled,
-        edge,
-        fog,
+        is_witnessed: stopped.is_witnessed,
+        edge: stopped.edge,
+        fog: stopped.fog,
         names: played.names,
         is_ward: args.wfdb.is_none(),
         origin: ORIGIN,
     };
-    outcome::conclude(done)
+    let concluded = outcome::conclude(done, &stopped.members, &stopped.site).await;
+    stopped.members.stop().await?;
+    concluded
 }
 
 fn directory(args: &Args) -> Result<PathBuf, Failure> {
@@ -209,9 +222,11 @@ impl Source {
     }
 }
 
-/// Broker, edge and fog at work.
+/// Broker, edge, fog and members at work.
 struct Parts {
     broker: Broker,
+    members: Members,
+    site: Identity,
     edge: haar_edge::Running,
     fog: haar_fog::Running,
     coap: SocketAddr,
@@ -233,6 +248,19 @@ impl Parts {
         pki::write_secret(&key_file, &key)?;
         let broker = Broker::start()?;
         let (stop_edge, stop_fog) = (CancellationToken::new(), CancellationToken::new());
+        let members = Members::found(members::Wanted {
+            dir: &members_dir(dir),
+            origin: MEMBERS_ORIGIN,
+            names: MEMBERS,
+            tls: Some(members::Tls {
+                cert_file: pki.fog_cert.clone(),
+                key_file: pki.fog_key.clone(),
+                ca_file: pki.ca.clone(),
+            }),
+        })
+        .await?;
+        let site = site(&dir.join("fog"))?;
+        members.register(&site).await?;
         let fog_config = haar_fog::Config {
             access: None,
             alarms: haar_fog::AlarmsConfig::default(),
@@ -259,7 +287,14 @@ impl Parts {
                 key_file: None,
                 records_key_file: None,
             },
-            consortium: None,
+            consortium: Some(haar_fog::ConsortiumConfig {
+                ca_file: Some(pki.ca.clone()),
+                every_ms: PUT_FORWARD_EVERY_MS,
+                ..haar_fog::ConsortiumConfig::new(
+                    members.operator().url().to_owned(),
+                    members.policy_file().to_owned(),
+                )
+            }),
             admin: haar_fog::AdminConfig { listen: loopback },
             telemetry: haar_fog::TelemetryConfig::default(),
         };
@@ -277,17 +312,51 @@ impl Parts {
             edge.admin_addr,
             fog.admin_addr()
         );
-        Ok(Self { broker, edge, fog, coap, key, stop_edge, stop_fog })
+        Ok(Self { broker, members, site, edge, fog, coap, key, stop_edge, stop_fog })
     }
 
-    /// Edge first: it drains into the fog, which then commits what it took.
-    async fn stop(self) -> Result<(EdgeStats, FogStats), Failure> {
+    /// Edge first: it drains into the fog, whose log is witnessed before the fog stops.
+    async fn stop(self) -> Result<Stopped, Failure> {
+        let Self { members, site, .. } = self;
         self.stop_edge.cancel();
         let edge = self.edge.join().await?;
+        let leaves = self.fog.stats().leaves;
+        let is_witnessed = wait_for(WITNESS, || self.fog.stats().witnessed >= Some(leaves)).await;
         self.stop_fog.cancel();
         let fog = self.fog.join().await?;
-        Ok((edge, fog))
+        Ok(Stopped { edge, fog, is_witnessed, members, site })
     }
+}
+
+/// What is left when edge and fog have stopped.
+struct Stopped {
+    edge: EdgeStats,
+    fog: FogStats,
+    /// Whether the members have witnessed all that the edge had sent.
+    is_witnessed: bool,
+    members: Members,
+    site: Identity,
+}
+
+/// Where the members' keys and databases lie. A second run in a folder founds another consortium: its servers have other ports.
+fn members_dir(dir: &Path) -> PathBuf {
+    let numbered = (2..).map(|number| dir.join(format!("members-{number}")));
+    let mut all = std::iter::once(dir.join("members")).chain(numbered);
+    all.find(|dir| !dir.exists()).unwrap_or_else(|| dir.join("members"))
+}
+
+/// The key of the fog's log, made here so that a member can register it before the fog starts.
+fn site(fog_dir: &Path) -> Result<Identity, Failure> {
+    let path = fog_dir.join("log.key");
+    if path.exists() {
+        return Ok(Identity::load(&path)?);
+    }
+    std::fs::create_dir_all(fog_dir)?;
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(Failure::new)?;
+    let identity = Identity::generate(ORIGIN, seed)?;
+    identity.save_new(&path)?;
+    Ok(identity)
 }
 
 /// What was played.
@@ -390,6 +459,7 @@ impl Screen {
             windows: fog.windows.values().sum(),
             flags: fog.flags.values().sum(),
             log_size: fog.leaves,
+            witnessed: fog.witnessed.unwrap_or(0),
             broker_connected: edge.broker_connected,
             uplink_connected: edge.uplink_connected,
             last_flags: last_flags.collect(),

@@ -3,10 +3,12 @@
 use super::report::{self, FlagEntry, Latency, ProofState, Report, Summary};
 use super::script::{self, Score};
 use crate::failure::Failure;
+use crate::members::Members;
 use haar_edge::EdgeStats;
 use haar_fog::{DATABASE_FILE, FogStats, RECORDS_KEY_FILE};
 use haar_ledger::{
-    LeafKind, RecordsKey, Snapshot, Trust, VerifierKey, fsck, open_read_only, verify,
+    Identity, LEAF_BYTES, LeafKind, Record, RecordsKey, Snapshot, Trust, VerifierKey, fsck,
+    open_read_only, verify,
 };
 use haar_schema::{FlaggedEvent, Priority, Subject, WindowDigest};
 use haar_simulator::transport::Sent;
@@ -26,6 +28,8 @@ pub struct Done<'a> {
     pub sent: Sent,
     /// Whether everything that was sent arrived in time.
     pub settled: bool,
+    /// Whether the members witnessed it in time.
+    pub is_witnessed: bool,
     pub edge: EdgeStats,
     pub fog: FogStats,
     pub names: BTreeMap<Subject, String>,
@@ -41,19 +45,49 @@ struct Contents {
     size: u64,
     root: String,
     vkey: VerifierKey,
-    /// The file of one flag's proof.
-    proof: Option<PathBuf>,
+    /// The most pressing flag that was proven.
+    shown: Option<Shown>,
     /// What a check of the whole log found.
     problems: Vec<String>,
+}
+
+/// A flag's leaf, to be shown.
+struct Shown {
+    priority: Priority,
+    index: u64,
+    leaf: [u8; LEAF_BYTES],
+    record: Record,
+    /// The site's own proof.
+    file: PathBuf,
+}
+
+/// What the members say of the leaf that is shown.
+struct Witnessed {
+    /// Their proof of it.
+    file: PathBuf,
+    /// Who has cosigned.
+    by: Vec<String>,
 }
 
 /// Checks the run, prints its summary, writes the report.
 ///
 /// # Errors
 /// If anything was lost or a proof fails.
-pub fn conclude(done: Done<'_>) -> Result<(), Failure> {
-    let contents = read(&done)?;
+pub async fn conclude(done: Done<'_>, members: &Members, site: &Identity) -> Result<(), Failure> {
+    let mut contents = read(&done)?;
+    let witnessed = match &contents.shown {
+        Some(shown) => match witnessed(done.dir, shown, members, site).await {
+            Ok(witnessed) => Some(witnessed),
+            Err(error) => {
+                let problem = format!("the members do not prove leaf {}: {error}", shown.index);
+                contents.problems.push(problem);
+                None
+            }
+        },
+        None => None,
+    };
     print(&done, &contents);
+    print_members(&done, witnessed.as_ref());
     if done.is_ward {
         print_score(&script::score(&done.dir.join(super::TRUTH), &contents.flags, &done.names)?);
     }
@@ -62,7 +96,7 @@ pub fn conclude(done: Done<'_>) -> Result<(), Failure> {
     let label = |subject| done.names.get(&subject).cloned().unwrap_or_else(|| "unknown".to_owned());
     let summary = summary(&done, &contents);
     let vkey = contents.vkey.to_string();
-    let proof = contents.proof.clone();
+    let proof = contents.shown.as_ref().map(|shown| shown.file.clone());
     let log = done.dir.join("fog").join(DATABASE_FILE);
     let page = report::render(&Report {
         title: "Haar demo".to_owned(),
@@ -77,6 +111,10 @@ pub fn conclude(done: Done<'_>) -> Result<(), Failure> {
     let haar = quoted(&haar);
     if let Some(proof) = proof {
         println!("a proof   {haar} verify {} --key '{vkey}'", quoted(&proof));
+    }
+    if let Some(witnessed) = witnessed {
+        let (proof, policy) = (quoted(&witnessed.file), quoted(members.policy_file()));
+        println!("witnessed {haar} verify {proof} --policy {policy} --key '{vkey}'");
     }
     println!("the log   {haar} fsck --log {} --key '{vkey}'", quoted(&log));
     if faults.is_empty() {
@@ -111,6 +149,13 @@ fn faults(done: &Done<'_>, contents: &Contents) -> Vec<String> {
             sent.readings_acked, accounted
         ));
     }
+    if !done.is_witnessed {
+        faults.push(format!(
+            "the members have witnessed {} of {} leaves in time",
+            fog.witnessed.unwrap_or(0),
+            fog.leaves
+        ));
+    }
     if edge.acked_through + 1 < edge.next_seq {
         faults.push(format!(
             "{} entries of the spool were not committed",
@@ -131,7 +176,7 @@ fn read(done: &Done<'_>) -> Result<Contents, Failure> {
     let keys = [vkey.clone()];
     let checked = fsck(&db, Trust::Pinned(&keys), Some(&records_key), &mut |_, _| {})?;
     let mut problems: Vec<String> = checked.problems.iter().map(ToString::to_string).collect();
-    let (mut digests, mut flags, mut proof) = (Vec::new(), Vec::new(), None);
+    let (mut digests, mut flags, mut shown) = (Vec::new(), Vec::new(), None::<Shown>);
     for index in 0..snapshot.size() {
         let record = snapshot.record(index)?;
         if matches!(record.kind, LeafKind::WindowDigest | LeafKind::Correction) {
@@ -161,11 +206,11 @@ fn read(done: &Done<'_>) -> Result<Contents, Failure> {
             }
         };
         // The one to show is the most pressing.
-        let pressing = proof.as_ref().is_none_or(|(priority, _)| *priority < event.priority);
-        if pressing {
+        let priority = event.priority;
+        if shown.as_ref().is_none_or(|shown| shown.priority < priority) {
             let file = done.dir.join("flag.tlog-proof");
             std::fs::write(&file, &text)?;
-            proof = Some((event.priority, file));
+            shown = Some(Shown { priority, index, leaf: snapshot.leaf(index)?, record, file });
         }
         flags.push(FlagEntry { event, leaf_index: index, proof: state, latency_ms: None });
     }
@@ -176,7 +221,7 @@ fn read(done: &Done<'_>) -> Result<Contents, Failure> {
         size: snapshot.size(),
         root: hex::encode(checkpoint.root()),
         vkey,
-        proof: proof.map(|(_, file)| file),
+        shown,
         problems,
     })
 }
@@ -194,6 +239,8 @@ fn summary(done: &Done<'_>, contents: &Contents) -> Summary {
             .zip(fog.latency_p99_ms)
             .map(|(p50, p99)| Latency { p50: p50 as f64, p99: p99 as f64 }),
         log_size: contents.size,
+        witnessed: fog.witnessed.unwrap_or(0),
+        members: super::MEMBERS.len(),
         origin: done.origin.to_owned(),
         root: contents.root.clone(),
     }
@@ -231,6 +278,34 @@ fn print(done: &Done<'_>, contents: &Contents) {
         _ => println!("latency       no flag, so none"),
     }
     println!("site log      {} leaves, origin {}", contents.size, done.origin);
+}
+
+/// The proof that the members have of a leaf, in a file.
+async fn witnessed(
+    dir: &Path,
+    shown: &Shown,
+    members: &Members,
+    site: &Identity,
+) -> Result<Witnessed, Failure> {
+    let commitment = members.commitment(site, shown.index, shown.leaf)?;
+    let (text, verified) = members.prove(&commitment, site.vkey(), &shown.record).await?;
+    let file = dir.join("witnessed.tlog-proof");
+    std::fs::write(&file, text)?;
+    let by = verified.checkpoint.witnesses.into_iter().map(|(name, _)| name).collect();
+    Ok(Witnessed { file, by })
+}
+
+fn print_members(done: &Done<'_>, witnessed: Option<&Witnessed>) {
+    let fog = &done.fog;
+    println!(
+        "members       {} of {} leaves witnessed by a quorum of the {}",
+        fog.witnessed.unwrap_or(0),
+        fog.leaves,
+        super::MEMBERS.len()
+    );
+    if let Some(Witnessed { by, .. }) = witnessed {
+        println!("              the flag below by {}", by.join(", "));
+    }
 }
 
 /// What the ward's script did, and what was flagged of it.

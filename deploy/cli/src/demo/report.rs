@@ -69,6 +69,10 @@ pub struct Summary {
     pub latency_ms: Option<Latency>,
     /// Leaves in the site log.
     pub log_size: u64,
+    /// Of them, how many a quorum of the members has witnessed.
+    pub witnessed: u64,
+    /// How many members there are.
+    pub members: usize,
     /// The log's origin line.
     pub origin: String,
     /// Its root, as printed in its checkpoint.

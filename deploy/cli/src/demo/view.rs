@@ -35,6 +35,8 @@ pub struct Snapshot {
     pub flags: u64,
     /// Leaves in the site log.
     pub log_size: u64,
+    /// Of them, how many the members have witnessed.
+    pub witnessed: u64,
     /// Whether the edge is connected to the devices' broker.
     pub broker_connected: bool,
     /// Whether the edge is connected to the fog.
@@ -135,20 +137,26 @@ fn numbers(now: &Snapshot) -> [String; NUMBER_LINES] {
             "  windows  {:>11}  flags {:>5}   log   {:>9} leaves",
             now.windows, now.flags, now.log_size
         ),
-        format!("  broker {}, fog {}", state(now.broker_connected), state(now.uplink_connected)),
+        format!(
+            "  broker {}, fog {}, witnessed {}",
+            state(now.broker_connected),
+            state(now.uplink_connected),
+            now.witnessed
+        ),
     ]
 }
 
 fn plain(now: &Snapshot, is_new: bool) -> String {
     let mut line = format!(
-        "{:>4} s  readings {} ({:.0}/s)  spool {}  windows {}  flags {}  log {}",
+        "{:>4} s  readings {} ({:.0}/s)  spool {}  windows {}  flags {}  log {} ({} witnessed)",
         now.elapsed.as_secs(),
         now.readings,
         now.readings_per_s,
         now.spool_depth,
         now.windows,
         now.flags,
-        now.log_size
+        now.log_size,
+        now.witnessed
     );
     for (what, connected) in [("broker", now.broker_connected), ("fog", now.uplink_connected)] {
         if !connected {
@@ -185,6 +193,7 @@ mod tests {
             windows: 123_456,
             flags: 12,
             log_size: 123_468,
+            witnessed: 123_400,
             broker_connected: true,
             uplink_connected: false,
             last_flags: vec!["bed-1 news2-high".into(), "bed-2 ectopic-run".into()],
@@ -202,7 +211,7 @@ mod tests {
     #[test]
     fn a_plain_line_has_everything_and_no_escape() {
         let line = plain(&busy(), true);
-        expect_test::expect!["  12 s  readings 12345678 (12346/s)  spool 123456  windows 123456  flags 12  log 123468  fog not connected  last flag: bed-2 ectopic-run"]
+        expect_test::expect!["  12 s  readings 12345678 (12346/s)  spool 123456  windows 123456  flags 12  log 123468 (123400 witnessed)  fog not connected  last flag: bed-2 ectopic-run"]
             .assert_eq(&line);
         assert!(!plain(&busy(), false).contains("last flag"));
     }

@@ -163,6 +163,27 @@ pub struct TelemetryConfig {
     pub json: bool,
 }
 
+impl OperatorConfig {
+    /// One node with these files; all else as it is by default.
+    pub fn new(key_file: PathBuf, genesis_file: PathBuf) -> Self {
+        Self {
+            key_file,
+            genesis_file,
+            batch_ms: default_batch_ms(),
+            batch_entries: default_batch_entries(),
+            refresh_s: default_refresh_s(),
+            etcd: None,
+        }
+    }
+}
+
+impl FollowConfig {
+    /// The log at `url`; all else as it is by default.
+    pub fn new(url: String) -> Self {
+        Self { url, poll_ms: default_poll_ms(), stale_s: default_stale_s() }
+    }
+}
+
 impl Default for HttpConfig {
     fn default() -> Self {
         let listen = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 7543));

@@ -22,6 +22,7 @@ use crate::entry::Entry;
 use crate::evidence::EvidenceKind;
 use crate::governance::State;
 use crate::policy::Policy;
+use haar_telemetry::Outage;
 use sha2::{Digest, Sha256};
 use std::sync::{PoisonError, RwLockWriteGuard};
 use std::time::Duration;
@@ -50,12 +51,13 @@ impl Follower {
     pub(crate) async fn run(&self, shutdown: CancellationToken) {
         let mut pace = tokio::time::interval(self.poll);
         pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut outage = Outage::default();
         loop {
             tokio::select! {
                 _ = pace.tick() => {}
                 () = shutdown.cancelled() => return,
             }
-            self.look().await;
+            self.look(&mut outage).await;
         }
     }
 
@@ -93,13 +95,19 @@ impl Follower {
     }
 
     /// One look at the log, and at what others are shown of it.
-    async fn look(&self) {
+    async fn look(&self, outage: &mut Outage) {
         match self.reader.client().checkpoint().await {
-            Ok(note) => match self.take(&note).await {
-                Ok(()) => self.publish(&note).await,
-                Err(error) => tracing::warn!(%error, "the log was not copied"),
-            },
-            Err(error) => tracing::warn!(%error, "the log does not answer"),
+            Ok(note) => {
+                if outage.ends() {
+                    tracing::info!("the log answers again");
+                }
+                match self.take(&note).await {
+                    Ok(()) => self.publish(&note).await,
+                    Err(error) => tracing::warn!(%error, "the log was not copied"),
+                }
+            }
+            Err(error) if outage.begins() => tracing::warn!(%error, "the log does not answer"),
+            Err(error) => tracing::debug!(%error, "the log does not answer"),
         }
         self.tell_age(super::now_s()).await;
         if self.monitors {

@@ -32,6 +32,7 @@ use super::view::SharedView;
 use crate::config::{ConsortiumConfig, KeepUntil};
 use crate::history;
 use crate::ingest::Gate;
+use crate::stats::Tally;
 use crate::store::Store;
 use haar_ledger::client::{Client, FetchError, Level, SiteAt, SubmitError};
 use haar_ledger::consent::Emergency;
@@ -42,7 +43,7 @@ use haar_ledger::{
     Entry, EntryError, EntryKind, LEAF_BYTES, LeafKind, PlainProof, Policy, ReadError, Record,
     Snapshot,
 };
-use haar_telemetry::{Counter, Gauge, KeyValue, Metrics, names};
+use haar_telemetry::{Counter, Gauge, KeyValue, Metrics, Outage, names};
 use redb::{ReadableDatabase, ReadableTable as _, TableDefinition, WriteTransaction};
 use sha2::{Digest, Sha256};
 use std::collections::VecDeque;
@@ -96,6 +97,7 @@ struct Waiting {
 pub(crate) struct Envoy {
     store: Arc<Store>,
     gate: Arc<Gate>,
+    tally: Arc<Tally>,
     clients: Vec<Client>,
     informants: Vec<Client>,
     roll: Roll,
@@ -108,6 +110,10 @@ pub(crate) struct Envoy {
     waiting: VecDeque<Waiting>,
     /// The log refuses what this site signs: it is not asked again before then.
     refused_until: Option<Instant>,
+    /// No node takes what is put forward.
+    outage: Outage,
+    /// No node proves what it has witnessed.
+    unproven: Outage,
     instruments: Instruments,
 }
 
@@ -122,7 +128,7 @@ impl Envoy {
         config: &ConsortiumConfig,
         pinned: &Pinned,
         store: Arc<Store>,
-        gate: Arc<Gate>,
+        (gate, tally): (Arc<Gate>, Arc<Tally>),
         (roll, view): (Roll, SharedView),
         metrics: &Metrics,
     ) -> Result<Self, redb::Error> {
@@ -134,6 +140,7 @@ impl Envoy {
                 "another log than before; what was not witnessed is put forward again"
             );
         }
+        tally.lock().stats.witnessed = Some(levels(&store)?[2]);
         let informants = match config.evidence_from.as_slice() {
             [] => &config.urls,
             named => named,
@@ -143,6 +150,7 @@ impl Envoy {
             informants: pinned.clients(informants),
             store,
             gate,
+            tally,
             roll,
             view,
             items_file: config.items_file.clone(),
@@ -152,6 +160,8 @@ impl Envoy {
             release_at: config.edges_keep_until,
             waiting: VecDeque::new(),
             refused_until: None,
+            outage: Outage::default(),
+            unproven: Outage::default(),
             instruments: Instruments {
                 behind: metrics.gauge(&names::FOG_CONSORTIUM_BEHIND),
                 entries: metrics.counter(&names::FOG_CONSORTIUM_ENTRIES),
@@ -181,6 +191,9 @@ impl Envoy {
             self.refused_until = None;
             let put_forward = self.put_forward().await;
             let checkpoint = self.checkpoint().await;
+            if put_forward.is_ok() && checkpoint.is_ok() && self.outage.ends() {
+                tracing::info!("the members take what this site puts forward again");
+            }
             for (what, done) in [("leaves", put_forward), ("the checkpoint", checkpoint)] {
                 match done {
                     Ok(()) => {}
@@ -188,14 +201,23 @@ impl Envoy {
                         tracing::error!(%error, what, "is this site's key registered in the consortium log? Asking again in half a minute");
                         self.refused_until = Some(Instant::now() + AFTER_REFUSAL);
                     }
+                    Err(error) if self.outage.begins() => {
+                        tracing::warn!(%error, what, "not put before the members; trying on")
+                    }
                     Err(error) => {
-                        tracing::warn!(%error, what, "not put before the members; trying again")
+                        tracing::debug!(%error, what, "not put before the members; trying on")
                     }
                 }
             }
         }
-        if let Err(error) = self.look_for_witnesses().await {
-            tracing::warn!(%error, "no proof yet that the site's checkpoint is witnessed");
+        match self.look_for_witnesses().await {
+            Ok(()) => drop(self.unproven.ends()),
+            Err(error) if self.unproven.begins() => {
+                tracing::warn!(%error, "no proof that the site's checkpoint is witnessed; asking on")
+            }
+            Err(error) => {
+                tracing::debug!(%error, "no proof that the site's checkpoint is witnessed")
+            }
         }
         for place in 0..self.informants.len() {
             if let Err(error) = self.ask_for_evidence(place).await {
@@ -342,6 +364,7 @@ impl Envoy {
                 return Err(RoundError::Proof);
             }
             self.remember(WITNESSED, size)?;
+            self.tally.lock().stats.witnessed = Some(size);
             self.waiting.drain(..=place);
             if self.release_at == KeepUntil::Witnessed {
                 self.gate.release(size);

@@ -18,7 +18,7 @@ use haar_ledger::consent::{BundleError, Consents, Decider, SignedStatement};
 use haar_ledger::consortium::{Copy as LogCopy, Lineage, Reader, Tiles, TilesError};
 use haar_ledger::governance::State;
 use haar_ledger::{Policy, ReadError, VerifierKey, VerifierKeyError};
-use haar_telemetry::{Gauge, Metrics, names};
+use haar_telemetry::{Gauge, Metrics, Outage, names};
 use redb::{ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -149,6 +149,7 @@ pub(crate) struct Follower {
     poll: Duration,
     view: SharedView,
     roll: Roll,
+    outage: Outage,
     vouched: Gauge<f64>,
 }
 
@@ -187,7 +188,8 @@ impl Follower {
         let vouched = metrics.gauge(&names::FOG_CONSORTIUM_VOUCHED);
         let copy = LogCopy::open(tiles)?;
         let policy = policy.clone();
-        Ok(Self { copy, before, policy, readers, poll, view, roll, vouched })
+        let outage = Outage::default();
+        Ok(Self { copy, before, policy, readers, poll, view, roll, outage, vouched })
     }
 
     pub(crate) fn view(&self) -> SharedView {
@@ -216,10 +218,13 @@ impl Follower {
             let note = match reader.client().checkpoint().await {
                 Ok(note) => note,
                 Err(error) => {
-                    tracing::warn!(%error, "the consortium log does not answer; the view grows old");
+                    tracing::debug!(%error, "a node of the consortium log does not answer");
                     continue;
                 }
             };
+            if self.outage.ends() {
+                tracing::info!("the consortium log answers again");
+            }
             let cosigned = match self.policy.check(&note) {
                 Ok(cosigned) => cosigned,
                 Err(error) => {
@@ -245,6 +250,9 @@ impl Follower {
                 self.vouched.record(vouched_s as f64, &[]);
             }
             return;
+        }
+        if self.outage.begins() {
+            tracing::warn!("no node of the consortium log has what counts; the view grows old");
         }
     }
 }

@@ -84,6 +84,8 @@ fn summary(summary: &Summary, cards: &[Card<'_>]) -> Markup {
                         &format!("median; p99 {:.0} ms", latency.p99)))
                 }
                 (tile("Site log", &thousands(summary.log_size), "leaves"))
+                (tile("Witnessed", &format!("{} of {}", thousands(summary.witnessed), thousands(summary.log_size)),
+                    &format!("leaves, by a quorum of {} members", summary.members)))
             }
             (flags_by_kind(cards))
         }

@@ -200,6 +200,8 @@ pub fn ward() -> Report {
             bytes_committed: 71_000,
             latency_ms: Some(Latency { p50: 388.2, p99: 911.0 }),
             log_size: 1_023,
+            witnessed: 1_020,
+            members: 4,
             origin: "demo.haar/site".into(),
             root: "3q2+7wAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=".into(),
         },
