@@ -10,6 +10,7 @@
 //! start finds out and has the edges replay. Nothing that was not committed has been acknowledged.
 
 use crate::alarms::Warden;
+use crate::consortium::view::SharedView;
 use crate::courses::Courses;
 use crate::devices::FaultCounter;
 use crate::erasure::eraser::Eraser;
@@ -67,6 +68,8 @@ pub(crate) struct Work {
     pub(crate) roster: Roster,
     pub(crate) registrar: Registrar,
     pub(crate) eraser: Eraser,
+    /// With what patients have granted; none where nobody reads.
+    pub(crate) view: Option<SharedView>,
     pub(crate) courses: Courses,
     pub(crate) charts: Charts,
     pub(crate) decided: Decided,
@@ -84,6 +87,7 @@ pub(crate) struct Committer {
     roster: Roster,
     registrar: Registrar,
     eraser: Eraser,
+    view: Option<SharedView>,
     courses: Courses,
     charts: Charts,
     decided: Decided,
@@ -154,6 +158,7 @@ impl Committer {
             roster,
             registrar,
             eraser,
+            view,
             courses,
             charts,
             decided,
@@ -170,6 +175,7 @@ impl Committer {
             roster,
             registrar,
             eraser,
+            view,
             courses,
             charts,
             decided,
@@ -298,13 +304,16 @@ impl Committer {
 
     /// Follows orders to erase patients; what is in memory of them goes too.
     fn erase(&mut self) -> Result<(), CommitterError> {
-        let Self { eraser, warden, courses, charts, registrar, tally, .. } = self;
+        let Self { eraser, view, warden, courses, charts, registrar, tally, .. } = self;
         let at = now();
         eraser.follow(at, |subject| {
             warden.forget(subject);
             courses.forget(subject);
             charts.forget(subject);
             registrar.forget(subject);
+            if let Some(view) = view {
+                view.forget(subject);
+            }
             tally.lock().forget(subject, at);
         })?;
         Ok(())

@@ -214,6 +214,7 @@ pub async fn start(
         held,
         &metrics,
     ));
+    let shared_view = consortium.as_ref().map(|(_, _, view)| view.view());
     let (envoy, view) = match consortium {
         Some((own, pinned, view)) => {
             let reach = (Arc::clone(&gate), Arc::clone(&tally));
@@ -258,6 +259,7 @@ pub async fn start(
         roster,
         registrar,
         eraser,
+        view: shared_view,
         courses: Courses::restore(store.courses().map_err(StoreError::from)?),
         charts: Charts::restore(store.charts().map_err(StoreError::from)?),
         decided,

@@ -54,7 +54,7 @@ const MEMBERS_ORIGIN: &str = "haar.invalid/demo/members";
 const MEMBERS: [&str; 4] =
     ["health-board.invalid", "hospital.invalid", "insurer.invalid", "patients.invalid"];
 /// How often the site's log is put before the members.
-const PUT_FORWARD_EVERY_MS: u64 = 500;
+const PUT_FORWARD_EVERY_MS: u64 = 1_000;
 /// How long the members may take to witness the last of it.
 const WITNESS: Duration = Duration::from_secs(10);
 

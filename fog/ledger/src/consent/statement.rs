@@ -296,6 +296,11 @@ impl Consents {
         if said < MAX_GRANTS_PER_SUBJECT { Ok(()) } else { Err(StatementError::Full) }
     }
 
+    /// The patient was erased: what they said is not known any more, and nothing holds.
+    pub fn forget(&mut self, subject: &Token) {
+        self.subjects.remove(subject);
+    }
+
     /// The patient's grants that hold at `now_s` for data from `event_s`.
     pub fn in_force(
         &self,

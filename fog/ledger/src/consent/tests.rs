@@ -278,6 +278,8 @@ fn a_revocation_holds_whichever_comes_first() {
     consents.add(&given).unwrap();
     consents.add(&foreign).unwrap();
     assert!(decider.decide(&request, &consents, 0).allowed);
+    consents.forget(&token("subject-1"));
+    assert!(!decider.decide(&request, &consents, 0).allowed, "the patient was erased");
 }
 
 #[test]

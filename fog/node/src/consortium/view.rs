@@ -18,6 +18,7 @@ use haar_ledger::consent::{BundleError, Consents, Decider, SignedStatement};
 use haar_ledger::consortium::{Copy as LogCopy, Lineage, Reader, Tiles, TilesError};
 use haar_ledger::governance::State;
 use haar_ledger::{Policy, ReadError, VerifierKey, VerifierKeyError};
+use haar_schema::Subject;
 use haar_telemetry::{Gauge, Metrics, Outage, names};
 use redb::{ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use std::path::{Path, PathBuf};
@@ -98,6 +99,13 @@ impl SharedView {
 
     pub(crate) fn write(&self) -> RwLockWriteGuard<'_, View> {
         self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The patient was erased, and with them what they had granted.
+    pub(crate) fn forget(&self, subject: Subject) {
+        if let Ok(subject) = subject.to_hex().parse() {
+            self.write().consents.forget(&subject);
+        }
     }
 
     /// Applies new entries; since when a quorum vouches for the view then.
