@@ -2,6 +2,7 @@
 
 mod witnessed;
 
+use crate::demo::{self, Upstream};
 use crate::failure::Failure;
 use haar_ledger::consortium::{Sequencer, Tiles, included};
 use haar_ledger::store::{CheckpointStore, EtcdStore, RedbStore};
@@ -20,7 +21,8 @@ const COSIGNATURES: u8 = 4;
 
 /// How fast entries become durable in the consortium log in batches, from the call to the tiles on disk, and how large
 /// and how fast to check a proof is. Then how long it takes four members, over real sockets, from an entry's
-/// submission to a quorum of cosignatures.
+/// submission to a quorum of cosignatures. Last, the demo is played to see how much of what devices send is
+/// committed upstream.
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// Seconds of appending.
@@ -35,6 +37,9 @@ pub(super) struct Args {
     /// Order by this etcd cluster (client URLs) and not by the node's own database.
     #[arg(long, value_name = "URL", value_delimiter = ',')]
     etcd: Vec<String>,
+    /// Play these recordings, too (a WFDB record, or a folder of them), to see how much of them is committed upstream.
+    #[arg(long, value_name = "PATH")]
+    wfdb: Option<std::path::PathBuf>,
     /// Where to put the log; it is removed afterwards.
     #[arg(long, default_value = ".")]
     dir: std::path::PathBuf,
@@ -60,6 +65,14 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let witnessed_ms = runtime.block_on(witnessed::witnessed_ms(members.path()))?;
     let proof = Proof::make()?;
     let verify_per_s = proof.verify_per_s()?;
+    let ward = runtime.block_on(Upstream::measure(&demo::Args::usual(None)))?;
+    let recordings = match &args.wfdb {
+        Some(path) => {
+            let recordings = demo::Args::usual(Some(path.clone()));
+            Some(runtime.block_on(Upstream::measure(&recordings))?)
+        }
+        None => None,
+    };
     let report = json!({
         "store": if args.etcd.is_empty() { "redb" } else { "etcd" },
         "leaves_per_s": appended.leaves as f64 / appended.seconds,
@@ -76,6 +89,8 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         "proof_hashes": proof.path.len(),
         "proof_bytes": proof.text().len(),
         "verify_per_s": verify_per_s,
+        "upstream_ratio_demo": ward.ratio(),
+        "upstream_ratio_recordings": recordings.map(|played| played.ratio()),
     });
     if args.json {
         println!("{report}");

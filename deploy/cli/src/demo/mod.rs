@@ -35,6 +35,12 @@ use view::{Snapshot, View};
 
 /// Event seconds a wall second, unless it is said otherwise.
 const SPEED: f64 = 20.0;
+/// The same for recordings that are measured: twice as many patients, and more.
+const RECORDINGS_SPEED: f64 = 10.0;
+const PATIENTS: u32 = 8;
+const SECONDS: u32 = 30;
+const SEED: u64 = 1;
+const WORKERS: usize = 2;
 /// How often the view is drawn.
 const VIEW_EVERY: Duration = Duration::from_millis(250);
 /// How long what is under way may take to arrive once the devices are silent.
@@ -62,16 +68,16 @@ const WITNESS: Duration = Duration::from_secs(10);
 #[derive(clap::Args)]
 pub struct Args {
     /// Simulated patients.
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = PATIENTS)]
     patients: u32,
     /// Wall seconds until it stops; 0: until Ctrl-C.
-    #[arg(long, default_value_t = 30)]
+    #[arg(long, default_value_t = SECONDS)]
     seconds: u32,
     /// Event time runs so many times as fast as the wall clock [default: 20, or 1 with --seconds 0].
     #[arg(long)]
     speed: Option<f64>,
     /// What the patients are drawn from.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = SEED)]
     seed: u64,
     /// Replay recordings as patients instead: a WFDB record, or a folder of them.
     #[arg(long, value_name = "PATH")]
@@ -80,7 +86,7 @@ pub struct Args {
     #[arg(long)]
     dir: Option<PathBuf>,
     /// Dataflow workers.
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = WORKERS)]
     workers: usize,
     /// A file of a pipeline definition, once for each [default: those that run where none is named].
     #[arg(long, value_name = "FILE")]
@@ -130,6 +136,52 @@ async fn demo(args: &Args) -> Result<(), Failure> {
     let concluded = outcome::conclude(done, &stopped.members, &stopped.site).await;
     stopped.members.stop().await?;
     concluded
+}
+
+/// Bytes from devices, and what of them was committed upstream, as the demo has it: for the ward that it simulates, or for recordings.
+pub(crate) struct Upstream {
+    pub(crate) bytes_in: u64,
+    pub(crate) bytes_committed: u64,
+}
+
+impl Upstream {
+    /// Plays the demo once.
+    pub(crate) async fn measure(args: &Args) -> Result<Self, Failure> {
+        let folder = tempfile::Builder::new().prefix("haar-upstream-").tempdir()?;
+        let source = Source::open(args, folder.path())?;
+        let parts = Parts::start(args, folder.path()).await?;
+        let played = play(args, source, &parts).await?;
+        let Stopped { edge, fog, members, .. } = parts.stop().await?;
+        members.stop().await?;
+        if !played.settled {
+            return Err(Failure::new("not everything that was sent was committed in time"));
+        }
+        Ok(Self { bytes_in: edge.bytes, bytes_committed: fog.bytes_committed })
+    }
+
+    /// How many bytes came for each that was committed.
+    pub(crate) fn ratio(&self) -> f64 {
+        self.bytes_in as f64 / self.bytes_committed.max(1) as f64
+    }
+}
+
+impl Args {
+    /// What `haar demo` does if nothing is said; of recordings, half as fast.
+    pub(crate) fn usual(wfdb: Option<PathBuf>) -> Self {
+        let speed = wfdb.as_ref().map(|_| RECORDINGS_SPEED);
+        Self {
+            patients: PATIENTS,
+            seconds: SECONDS,
+            speed,
+            seed: SEED,
+            wfdb,
+            dir: None,
+            workers: WORKERS,
+            pipeline: Vec::new(),
+            otlp: None,
+            log: None,
+        }
+    }
 }
 
 fn directory(args: &Args) -> Result<PathBuf, Failure> {

@@ -181,3 +181,37 @@ async fn a_strangers_word_is_not_kept() {
     assert!(matches!(told, Err(client::FetchError::Refused { status: 403, .. })), "{told:?}");
     assert!(heard(&consortium, 3, kind).await.is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_withholds_its_entries_is_everybodys_news() {
+    let mut consortium = Consortium::found().await;
+    consortium.stale_s = 2;
+    let client = consortium.client(0);
+    eventually("a checkpoint", async || client.checkpoint().await.ok()).await;
+    for n in 0..4 {
+        consortium.stop(n).await;
+    }
+    for n in 1..4 {
+        consortium.start(n).await;
+    }
+    // A greater tree, which everybody has cosigned just now; of its entries nothing is shown.
+    let text = format!("{ORIGIN}\n900\n{}=\n", "A".repeat(43));
+    let signed = String::from_utf8(consortium.log.sign(&text).unwrap()).unwrap();
+    let cosigners: Vec<Cosigner> = (0..4).map(|n| consortium.cosigner(n)).collect();
+    let note = Arc::new(move || {
+        let lines = cosigners.iter().map(|cosigner| cosigner.cosign(&text, now_s()));
+        signed.clone() + &lines.collect::<String>()
+    });
+    assert!(consortium.policy().check(note().as_bytes()).is_ok(), "the quorum's word for it");
+    let shown = Router::new().route("/checkpoint", get(async move || note()));
+    in_place_of(&consortium, 0, shown).await;
+    let all: BTreeSet<&str> = NAMES[1..].iter().copied().collect();
+    for n in 1..4 {
+        eventually("the news", async || {
+            let told = heard(&consortium, n, EvidenceKind::Stale).await;
+            let speakers: BTreeSet<&str> = told.iter().filter_map(Evidence::speaker).collect();
+            (speakers == all).then_some(())
+        })
+        .await;
+    }
+}
