@@ -335,7 +335,7 @@ fn judge_rhythm(
     }
 }
 
-/// Runs the epoch's beats through the models of their time, each model in one go. Says how many beats a live model refused.
+/// Runs the epoch's beats through the models of their time, window by window. Says how many beats a live model refused.
 fn score(
     pipeline: &Pipeline,
     models: &Timeline<BeatModel>,
@@ -345,31 +345,24 @@ fn score(
     let mut unscored = 0;
     for (place, windows) in models.divide(described, |window| window.0.end) {
         let Step { live, shadow, .. } = models.step(place);
-        let inputs: Vec<BeatInput> = windows
-            .iter()
-            .flat_map(|(_, _, description)| description.inputs.iter().flatten().cloned())
-            .collect();
-        let Ok(scores) = live.classify(&inputs) else {
-            unscored += inputs.len() as u64;
-            continue;
-        };
-        let beside = shadow
-            .as_ref()
-            .and_then(|shadow| Some((shadow.reference(), shadow.classify(&inputs).ok()?)));
-        let mut at = 0;
         for (fired, _, description) in windows {
-            let count = description.inputs.iter().flatten().count();
-            let own = &scores[at..at + count];
+            // Of one window: beats that look alike are judged together.
+            let context: Vec<BeatInput> = description.inputs.iter().flatten().cloned().collect();
+            let Ok(scores) = live.classify(&context) else {
+                unscored += context.len() as u64;
+                continue;
+            };
             let tally = said.live(live.reference(), &fired.edge);
-            own.iter().for_each(|score| tally.add(score.class.name()));
-            if let Some((shadow, beside)) = &beside {
-                let tally = said.shadow(shadow, &fired.edge);
-                for (other, score) in beside[at..].iter().zip(own) {
+            scores.iter().for_each(|score| tally.add(score.class.name()));
+            if let Some(shadow) = shadow
+                && let Ok(beside) = shadow.classify(&context)
+            {
+                let tally = said.shadow(shadow.reference(), &fired.edge);
+                for (other, score) in beside.iter().zip(&scores) {
                     tally.compare(other.class.name(), score.class.name());
                 }
             }
-            at += count;
-            let mut own = own.iter().copied();
+            let mut own = scores.into_iter();
             let placed: Vec<Option<BeatScore>> = description
                 .inputs
                 .iter()

@@ -6,7 +6,7 @@
 //!
 //! # What is explained
 //! - A flag on `beats.*`: the one beat that speaks most for the class that the rule reads. Its numbers are named as the model has them; where
-//!   shares lie on the beat's own waveform, they are given over time as well.
+//!   shares lie on the beat's own waveform, they are given over time as well. What the beats that look alike add is one share.
 //! - A flag on `rhythm.*`: of the rhythms that the rule reads, the most probable one; by feature, by `waveform` as a whole, and that
 //!   one over time.
 //! - The group of conditions: by feature of the window.
@@ -14,7 +14,8 @@
 use haar_catalog::EcgDescription;
 use haar_inference::BeatModel;
 use haar_inference::beats::{
-    BeatClass, RHYTHM_NAMES, SEGMENT_BEFORE, SEGMENT_RATE, SHAPE_NAMES, SURROUNDING_NAMES,
+    BeatClass, BeatInput, RHYTHM_NAMES, SEGMENT_BEFORE, SEGMENT_RATE, SHAPE_NAMES,
+    SURROUNDING_NAMES,
 };
 use haar_inference::condition::{
     ConditionFeatures, ConditionModel, ConditionScore, INPUTS as CONDITION_INPUTS,
@@ -24,6 +25,8 @@ use haar_schema::{
     Attribution, Evidence, OverTime, SampleRate, Scale, Score, Timestamp, features_digest, quantise,
 };
 
+/// What the beats of the window add that look like the one that is explained.
+const ALIKE: &str = "beats that look alike";
 /// Samples of a beat that are one stretch over time: 40 ms.
 const BEAT_STRETCH: usize = 5;
 /// What the model of rhythm gives a share for, in microseconds.
@@ -45,9 +48,14 @@ pub(crate) fn beats(
         // The first of equals.
         .reduce(|best, other| if other.1 > best.1 { other } else { best })?;
     let input = description.inputs.get(beat)?.as_ref()?;
-    let why = model.attribute(input, class).ok()?;
+    let context: Vec<BeatInput> = description.inputs.iter().flatten().cloned().collect();
+    let place = description.inputs.iter().take(beat).flatten().count();
+    let why = model.attribute(&context, place, class).ok()?;
     let names = RHYTHM_NAMES.iter().chain(&SHAPE_NAMES).chain(&SURROUNDING_NAMES);
-    let shares = names.zip(&why.numbers).map(|(name, share)| ((*name).into(), f64::from(*share)));
+    let shares = names
+        .zip(&why.numbers)
+        .map(|(name, share)| ((*name).into(), f64::from(*share)))
+        .chain([(ALIKE.to_owned(), f64::from(why.alike))]);
     let stretches: Vec<f32> =
         why.over_time().chunks(BEAT_STRETCH).map(|stretch| stretch.iter().sum()).collect();
     let peak = u64::from(*description.peaks.get(beat)?);
@@ -58,7 +66,10 @@ pub(crate) fn beats(
         uncertainty: None,
         horizon_h: None,
         model: model.reference().clone(),
-        features_sha256: features_digest(input.numbers().iter().map(|number| f64::from(*number))),
+        // What the beats alike add is an input like the others.
+        features_sha256: features_digest(
+            input.numbers().iter().chain([&why.alike]).map(|number| f64::from(*number)),
+        ),
         attribution: Attribution::new(
             Scale::LogOdds,
             f64::from(why.neutral),

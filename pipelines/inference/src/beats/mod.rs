@@ -6,9 +6,10 @@
 //!
 //! - `input`: the beat, cut out; `template`: the patient's own usual beat and the beats like this one; `shape`: the beat
 //!   beside it, lead by lead; `intervals`, `surroundings`: the rhythm near by and further around.
-//! - `model`: what is computed, and the committee; `training`, `synthesis`, `card`: how it comes about.
+//! - `model`: what is computed, and the committee; `alike`: beats that look alike are called alike; `training`, `synthesis`, `card`: how it comes about.
 //! - `ec57`: how it is counted.
 
+mod alike;
 mod card;
 mod class;
 mod ec57;

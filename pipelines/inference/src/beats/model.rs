@@ -1,12 +1,14 @@
 //! The committee that classifies beats.
 //!
-//! A member has a forest each for S, V and F against the rest ([`Scorer`]): its sum is the log-odds of the class less the
-//! threshold that was chosen for it in training. The members' sums are averaged; with 0 for N they are the logarithms of
+//! A member has a forest each for S, V and F against the rest ([`Scorer`]): its sum less the threshold that was chosen for it in
+//! training, drawn towards those of beats of the context that look alike ([`super::alike`]), is the log-odds of the class. The members' sums are averaged; with 0 for N they are the logarithms of
 //! the probabilities up to a common factor (softmax). Q, for which there is no case to learn from, has a probability
 //! near 0.
 //!
-//! A member's tensors: those of a forest (`crate::trees`) as `S.trees.first` and so on, and `threshold` (f64, of S, V, F).
+//! A member's tensors: those of a forest (`crate::trees`) as `S.trees.first` and so on, `threshold` (f64, of S, V, F), and `alike` (f64, 2 × 3:
+//! bandwidths and shares; without it every beat is judged by itself).
 
+use super::alike::Alike;
 use super::input::{BeatInput, NUMBERS, numbers_name};
 use super::shape::{self, SAMPLES};
 use super::{BeatClass, RHYTHM_FEATURES, SHAPE_FEATURES};
@@ -29,6 +31,7 @@ const UNKNOWN: f64 = -9.0;
 /// Points at which an attribution asks how much each forest's sum moves the probability.
 const STEPS: u32 = 256;
 const THRESHOLD: &str = "threshold";
+const ALIKE: &str = "alike";
 
 /// A classifier of heart beats. Cheap to clone: the weights are shared.
 #[derive(Clone, Debug)]
@@ -44,6 +47,8 @@ pub(super) struct Scorer {
     pub(super) forests: [Forest; 3],
     /// What is subtracted from their sums.
     pub(super) thresholds: [f64; 3],
+    /// How these are then drawn together.
+    pub(super) alike: Alike,
 }
 
 /// What the model says of one beat.
@@ -63,6 +68,8 @@ pub struct Attribution {
     pub class: BeatClass,
     /// By number, in the order of [`BeatInput::numbers`].
     pub numbers: Vec<f32>,
+    /// What the beats of the context that look alike add to that.
+    pub alike: f32,
     /// Log-odds of the class for the beat.
     pub output: f32,
     /// Log-odds of the class for the neutral beat.
@@ -70,9 +77,9 @@ pub struct Attribution {
 }
 
 impl Attribution {
-    /// What all inputs got together: `output - neutral` up to 1 % (of at least 0.1).
+    /// What all inputs and the beats alike got together: `output - neutral` up to 1 % (of at least 0.1).
     pub fn sum(&self) -> f64 {
-        self.numbers.iter().map(|share| f64::from(*share)).sum()
+        self.numbers.iter().map(|share| f64::from(*share)).sum::<f64>() + f64::from(self.alike)
     }
 
     /// The shares of the numbers about the beat's own shape over time: each lies evenly on the samples that it is
@@ -97,6 +104,9 @@ pub enum ClassifyError {
     /// No member was asked.
     #[error("a committee of nobody says nothing")]
     Nobody,
+    /// There is no such beat in the context.
+    #[error("the context has no beat {0}")]
+    NoBeat(usize),
     /// The weights give no number for this input.
     #[error("the model gave no finite score for beat {0} of the batch: its weights are damaged")]
     NotFinite(usize),
@@ -154,16 +164,16 @@ impl BeatModel {
         self.members.len()
     }
 
-    /// Scores each beat, in order. Beats of many windows may come in one call: a beat's score
-    /// does not depend on the others, not even in its last bit.
+    /// Scores each beat of a context (a window, a recording), in order of time. Beats that look alike are judged together, so beats of
+    /// different patients or windows must not come in one call.
     ///
     /// # Errors
-    /// If the network cannot be computed or gives no number.
+    /// If the forests give no number.
     pub fn classify(
         &self,
-        inputs: &[BeatInput],
+        context: &[BeatInput],
     ) -> std::result::Result<Vec<BeatScore>, ClassifyError> {
-        self.classify_by(0..self.members.len(), inputs)
+        self.classify_by(0..self.members.len(), context)
     }
 
     /// As [`Self::classify`], by some members only (a range within their number, not empty): what measuring on patients of
@@ -174,18 +184,22 @@ impl BeatModel {
     pub fn classify_by(
         &self,
         members: Range<usize>,
-        inputs: &[BeatInput],
+        context: &[BeatInput],
     ) -> std::result::Result<Vec<BeatScore>, ClassifyError> {
         let members = self.members.get(members).filter(|members| !members.is_empty());
         let members = members.ok_or(ClassifyError::Nobody)?;
-        inputs
-            .iter()
-            .enumerate()
-            .map(|(at, input)| {
-                score(&probabilities(mean(members, |member| member.sums(input.numbers()))))
-                    .ok_or(ClassifyError::NotFinite(at))
-            })
-            .collect()
+        let mut means = vec![[0.0; 3]; context.len()];
+        for member in members {
+            for (mean, sums) in means.iter_mut().zip(member.sums(context)) {
+                mean.iter_mut()
+                    .zip(sums)
+                    .for_each(|(mean, sum)| *mean += sum / members.len() as f64);
+            }
+        }
+        let scores = means.into_iter().map(|sums| score(&probabilities(sums)));
+        let scores =
+            scores.enumerate().map(|(at, score)| score.ok_or(ClassifyError::NotFinite(at)));
+        scores.collect()
     }
 
     /// The same model without the other members (a range within their number; all of them if it is not): what replaying
@@ -196,19 +210,23 @@ impl BeatModel {
         Self { package: self.package.clone(), members: chosen.unwrap_or(&self.members).to_vec() }
     }
 
-    /// How much each input speaks for the beat being of `class`: the Shapley values of each forest's sum, weighted by how
+    /// How much each input speaks for a beat of the context being of `class`: the Shapley values of each forest's sum, and what the
+    /// beats that look alike add to the sum, weighted by how
     /// much that sum moves the log-odds of the class on the straight way from the neutral sums to the beat's
     /// (Sundararajan et al., "Axiomatic attribution for deep networks", ICML 2017, with the forests' sums as inputs).
     ///
     /// # Errors
-    /// If the model gives no number.
+    /// If there is no such beat, or the model gives no number.
     pub fn attribute(
         &self,
-        input: &BeatInput,
+        context: &[BeatInput],
+        beat: usize,
         class: BeatClass,
     ) -> std::result::Result<Attribution, ClassifyError> {
+        let input = context.get(beat).ok_or(ClassifyError::NoBeat(beat))?;
         let count = self.members.len() as f64;
         let mut shares = vec![[0.0; 3]; NUMBERS];
+        let mut alike = [0.0; 3];
         let (mut neutral, mut output) = ([0.0; 3], [0.0; 3]);
         for member in &self.members {
             for (at, forest) in member.forests.iter().enumerate() {
@@ -218,6 +236,12 @@ impl BeatModel {
                 for (share, own) in shares.iter_mut().zip(own.features) {
                     share[at] += own / count;
                 }
+            }
+            let sums = member.alone(context);
+            let blended = member.alike.blend_one(context, &sums, beat);
+            for at in 0..3 {
+                alike[at] += (blended[at] - sums[beat][at]) / count;
+                output[at] += (blended[at] - sums[beat][at]) / count;
             }
         }
         let mut weights = [0.0; 3];
@@ -234,18 +258,27 @@ impl BeatModel {
             each.iter().zip(weights).map(|(share, weight)| share * weight).sum::<f64>() as f32
         };
         let numbers = shares.iter().map(weigh).collect();
+        let alike = weigh(&alike);
         let (output, neutral) = (log_odds(output, class) as f32, log_odds(neutral, class) as f32);
         if !output.is_finite() || !neutral.is_finite() {
             return Err(ClassifyError::NotFinite(0));
         }
-        Ok(Attribution { class, numbers, output, neutral })
+        Ok(Attribution { class, numbers, alike, output, neutral })
     }
 }
 
 impl Scorer {
-    /// The sums of the forests less their thresholds.
-    pub(super) fn sums(&self, numbers: &[f32]) -> [f64; 3] {
-        std::array::from_fn(|at| self.forests[at].predict(numbers) - self.thresholds[at])
+    /// The sums for the beats of a context, less the thresholds, drawn together.
+    pub(super) fn sums(&self, context: &[BeatInput]) -> Vec<[f64; 3]> {
+        self.alike.blend(context, &self.alone(context))
+    }
+
+    /// The same of each beat by itself.
+    pub(super) fn alone(&self, context: &[BeatInput]) -> Vec<[f64; 3]> {
+        let sums = |input: &BeatInput| {
+            std::array::from_fn(|at| self.forests[at].predict(&input.numbers) - self.thresholds[at])
+        };
+        context.iter().map(sums).collect()
     }
 
     pub(super) fn tensors(&self) -> candle_core::Result<BTreeMap<String, Tensor>> {
@@ -255,6 +288,8 @@ impl Scorer {
             tensors.extend(forest.tensors()?.into_iter().map(named));
         }
         tensors.insert(THRESHOLD.into(), Tensor::new(&self.thresholds, &Device::Cpu)?);
+        let alike = [self.alike.bandwidths, self.alike.shares];
+        tensors.insert(ALIKE.into(), Tensor::new(&alike, &Device::Cpu)?);
         Ok(tensors)
     }
 
@@ -265,6 +300,10 @@ impl Scorer {
             .and_then(|tensor| <[f64; 3]>::try_from(tensor.to_vec1::<f64>().ok()?).ok())
             .filter(|thresholds| thresholds.iter().all(|threshold| threshold.is_finite()))
             .ok_or_else(|| LoadError::Tensor(THRESHOLD.into()))?;
+        let alike = match tensors.remove(ALIKE) {
+            None => Alike::ALONE,
+            Some(tensor) => alike(&tensor).ok_or_else(|| LoadError::Tensor(ALIKE.into()))?,
+        };
         let mut forests = Vec::new();
         for class in SCORED {
             let prefix = format!("{class}.");
@@ -286,7 +325,7 @@ impl Scorer {
         }
         let forests = <[Forest; 3]>::try_from(forests);
         forests
-            .map(|forests| Self { forests, thresholds })
+            .map(|forests| Self { forests, alike, thresholds })
             .map_err(|_| LoadError::Tensor("S".into()))
     }
 }
@@ -304,12 +343,11 @@ pub(super) fn output_specs() -> Vec<OutputSpec> {
     OutputSpec::probabilities(BeatClass::NAMES)
 }
 
-fn mean(members: &[Scorer], sums: impl Fn(&Scorer) -> [f64; 3]) -> [f64; 3] {
-    let mut mean = [0.0; 3];
-    for own in members.iter().map(sums) {
-        mean.iter_mut().zip(own).for_each(|(sum, own)| *sum += own);
-    }
-    mean.map(|sum| sum / members.len() as f64)
+fn alike(tensor: &Tensor) -> Option<Alike> {
+    let rows = tensor.to_vec2::<f64>().ok()?;
+    let [bandwidths, shares] = <[Vec<f64>; 2]>::try_from(rows).ok()?;
+    let alike = Alike { bandwidths: bandwidths.try_into().ok()?, shares: shares.try_into().ok()? };
+    alike.is_sound().then_some(alike)
 }
 
 /// The logarithms of the classes' probabilities up to a common one.
@@ -404,7 +442,9 @@ mod tests {
             let cases: Vec<usize> = (0..300).collect();
             grow(&table, &cases, &growth, &mut random(seed, at, 0), &mut |_| {})
         };
-        Scorer { forests: [forest(0), forest(20), forest(60)], thresholds: [0.5, -0.5, 1.0] }
+        let alike = Alike { bandwidths: [4.0, 6.0, 1.0], shares: [0.5, 0.5, 0.0] };
+        let forests = [forest(0), forest(20), forest(60)];
+        Scorer { forests, alike, thresholds: [0.5, -0.5, 1.0] }
     }
 
     fn draft() -> Draft {
@@ -490,9 +530,10 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(24))]
         #[test]
-        fn neighbours_do_not_matter(seed in 4_u64..1000, before in 0_usize..70, behind in 0_usize..70) {
+        fn only_beats_that_look_alike_matter(seed in 4_u64..1000, before in 0_usize..70, behind in 0_usize..70) {
             let model = BeatModel::builtin().unwrap();
-            let beat = inputs(1, 3);
+            let mut beat = inputs(1, 3);
+            beat[0].numbers[RHYTHM_FEATURES] = 100.0;
             let alone = model.classify(&beat).unwrap();
             let mut many = inputs(before, seed);
             many.extend(beat);
@@ -524,14 +565,23 @@ mod tests {
     #[test]
     fn shares_add_up_to_the_difference_of_the_outputs() {
         let (made_up, builtin) = (model_of(&draft()).unwrap(), BeatModel::builtin().unwrap());
-        for (model, input) in [&made_up, &builtin].into_iter().zip(inputs(2, 8)) {
+        for (model, seed) in [&made_up, &builtin].into_iter().zip([8, 9]) {
+            let mut context = inputs(3, seed);
+            // The beats beside it are like it in shape.
+            for at in [0, 2] {
+                let shape = RHYTHM_FEATURES..RHYTHM_FEATURES + SHAPE_FEATURES;
+                let own = context[1].numbers;
+                context[at].numbers[shape.clone()].copy_from_slice(&own[shape]);
+            }
+            assert!(model.attribute(&context, 3, BeatClass::V).is_err());
             for class in BeatClass::ALL {
-                let attribution = model.attribute(&input, class).unwrap();
+                let attribution = model.attribute(&context, 1, class).unwrap();
+                assert_ne!(attribution.alike, 0.0);
                 let difference = f64::from(attribution.output) - f64::from(attribution.neutral);
                 let off = (attribution.sum() - difference).abs();
                 assert!(off <= 0.01 * difference.abs().max(0.1), "{class}: {off} of {difference}");
                 // The output is the probability that the model gives.
-                let given = model.classify(std::slice::from_ref(&input)).unwrap()[0].probabilities;
+                let given = model.classify(&context).unwrap()[1].probabilities;
                 let probability = 1.0 / (1.0 + (-attribution.output).exp());
                 assert!((probability - given[class.index()]).abs() < 1e-5);
                 // What lies in time is what the numbers of the beat's own shape have.

@@ -58,8 +58,8 @@ fn it_learns_and_what_it_writes_is_loaded() {
     let model = BeatModel::load(folder.path()).unwrap();
     assert_eq!((model.lineage().len(), model.members()), (4, 2));
     assert_eq!(model.manifest().data[0].note, "1 recordings of paced patients left out");
-    let (class, input) = data.patients[0].beats[20].clone();
-    assert_eq!(model.classify(&[input]).unwrap()[0].class, class);
+    let Context { classes, inputs } = &data.patients[0].contexts[0];
+    assert_eq!(model.classify(inputs).unwrap()[20].class, classes[20]);
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn beats_in_fibrillation_are_learned_from_by_the_forests_of_s_only() {
     let plain = data().train(&settings(), None, &mut |_| {}).unwrap().0;
     let mut data = data();
     let beats: Vec<BeatInput> =
-        data.patients[0].beats.iter().take(12).map(|(_, input)| input.clone()).collect();
+        data.patients[0].contexts[0].inputs.iter().take(12).cloned().collect();
     for case in 100..110 {
         data.fibrillation.push(Fibrillation { case: CaseId(case), beats: beats.clone() });
     }
