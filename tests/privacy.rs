@@ -22,7 +22,8 @@ const LEVELS: u8 = 3;
 /// Patients, pseudonyms, codes and values: everything that somebody outside must not find.
 fn needles() -> Vec<Needle> {
     let patients = MONITORED.into_iter().chain([PATCH_ONLY]);
-    let mut needles = needles_of(patients, RUN.leaves.digests.iter().map(|(_, digest)| digest));
+    let digests = RUN.leaves.digests.iter().map(|(_, digest)| digest);
+    let mut needles = needles_of(patients, digests, Needle::number);
     let mut values = BTreeSet::new();
     for ((subject, start), signals) in &RUN.published {
         needles.extend(pseudonym(*subject));
@@ -37,6 +38,7 @@ fn needles() -> Vec<Needle> {
 fn needles_of<'a>(
     texts: impl IntoIterator<Item = &'a str>,
     digests: impl IntoIterator<Item = &'a WindowDigest>,
+    number: impl Fn(f64) -> Needle,
 ) -> Vec<Needle> {
     let mut all: BTreeSet<String> = texts.into_iter().map(str::to_owned).collect();
     all.extend(SignalId::all().map(|signal| signal.definition().coding.code.to_owned()));
@@ -46,9 +48,20 @@ fn needles_of<'a>(
         needles.extend(pseudonym(digest.key.subject));
         needles.insert(Needle::text(&digest.inputs.sha256));
         let computed = digest.features.values().filter_map(|feature| feature.get());
-        needles.extend(computed.map(Needle::number));
+        needles.extend(computed.map(&number));
     }
     needles.into_iter().collect()
+}
+
+/// Entries of the members' log are JSON, in which indices and sizes are whole numbers: of a value that is one, only what its float looks like
+/// is looked for.
+fn number_among_indices(value: f64) -> Needle {
+    match value.fract() == 0.0 {
+        // Eight zeros say nothing.
+        true if value == 0.0 => Needle::bytes("0", &[]),
+        true => Needle::bytes(&value.to_string(), &value.to_le_bytes()),
+        false => Needle::number(value),
+    }
 }
 
 fn pseudonym(subject: Subject) -> [Needle; 2] {
@@ -86,7 +99,8 @@ pub(crate) fn members_learn_nothing(site: &Site, patients_and_numbers: &[&str]) 
     let digest = |index| WindowDigest::from_json(&snapshot.record(index).unwrap().body).ok();
     let digests: Vec<WindowDigest> = (0..snapshot.size()).filter_map(digest).collect();
     assert!(!digests.is_empty());
-    let needles = needles_of(patients_and_numbers.iter().copied(), &digests);
+    let texts = patients_and_numbers.iter().copied();
+    let needles = needles_of(texts, &digests, number_among_indices);
     let scan = Scan::new(&needles);
     let mut folders = vec![site.path("scanned")];
     let (mut files, mut bytes_read) = (0, 0);

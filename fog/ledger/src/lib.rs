@@ -50,7 +50,7 @@ pub use entry_proof::{EntryProofError, VerifiedEntry, prove_entry, verify_entry}
 pub use file::{FileError, open_read_only};
 pub use fsck::{FsckError, MAX_PROBLEMS, Problem, Report, fsck};
 pub use haar_identity::{
-    Identity, IdentityError, MAX_KEY_BYTES, MAX_ORIGIN_BYTES, SignError, VerifierKey,
+    Identity, IdentityError, MAX_KEY_BYTES, MAX_ORIGIN_BYTES, SignError, SignedText, VerifierKey,
     VerifierKeyError, read_key_file, write_key_file,
 };
 pub use leaf::{

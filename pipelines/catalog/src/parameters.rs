@@ -18,9 +18,9 @@
 //! Keys come from the caller. Nothing here decides who may be a key, keeps a private key or reads a clock. Subjects are pseudonyms and stay
 //! out of every error.
 
+use haar_identity::SignedText;
 use haar_schema::{SignalId, SignalKind, Subject, Timestamp};
 use haar_signals::news2::SpO2Scale;
-use signed_note::{Note, StandardVerifier, VerifierList};
 use std::collections::BTreeMap;
 
 /// The most versions of one subject's parameters.
@@ -144,10 +144,8 @@ impl Parameters {
     /// # Errors
     /// [`ParameterError::Malformed`] if it is none of parameters.
     pub fn unverified(note: &[u8]) -> Result<Self, ParameterError> {
-        let text = Note::from_bytes(note)
-            .ok()
-            .and_then(|note| String::from_utf8(note.text().to_vec()).ok());
-        Self::parse(&text.ok_or(ParameterError::Malformed)?)
+        let opened = SignedText::open(note, MAX_NOTE_BYTES, &[]);
+        Self::parse(&opened.ok_or(ParameterError::Malformed)?.text)
     }
 
     /// Reads [`Self::text`].
@@ -221,15 +219,9 @@ fn read(text: &str) -> Option<Parameters> {
 
 /// The text of a note that an authorised key signed.
 fn open(note: &[u8], authorised: &[String]) -> Result<String, ParameterError> {
-    if note.len() > MAX_NOTE_BYTES {
-        return Err(ParameterError::Malformed);
-    }
-    let note = Note::from_bytes(note).map_err(|_| ParameterError::Malformed)?;
-    let text = String::from_utf8(note.text().to_vec()).map_err(|_| ParameterError::Malformed)?;
-    let verifier = |key: &String| Some(Box::new(StandardVerifier::new(key).ok()?) as _);
-    let verifiers = VerifierList::new(authorised.iter().filter_map(verifier).collect());
-    let (good, _) = note.verify(&verifiers).map_err(|_| ParameterError::Signature)?;
-    if good.is_empty() { Err(ParameterError::Signature) } else { Ok(text) }
+    let SignedText { text, by } =
+        SignedText::open(note, MAX_NOTE_BYTES, authorised).ok_or(ParameterError::Malformed)?;
+    if by.is_empty() { Err(ParameterError::Signature) } else { Ok(text) }
 }
 
 /// The parameters of all patients, each with its versions.

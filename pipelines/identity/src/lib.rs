@@ -6,8 +6,10 @@
 
 pub mod base64;
 mod key;
+mod signed_text;
 
 pub use key::{
     Identity, IdentityError, MAX_KEY_BYTES, MAX_ORIGIN_BYTES, SignError, VerifierKey,
     VerifierKeyError, is_origin, parse_typed_secret, read_key_file, write_key_file,
 };
+pub use signed_text::SignedText;

@@ -130,6 +130,11 @@ fn page(summary: &Summary) -> Report {
             head: head.map(str::to_owned).into(),
             rows: groups().map(row).collect(),
         },
+        Part::Table {
+            title: "By age and sex".into(),
+            head: head.map(str::to_owned).into(),
+            rows: evaluation.subgroups.iter().map(|(name, own)| row((name, own))).collect(),
+        },
         Part::Roc {
             title: format!("Sepsis {HORIZON_H} h ahead, by hour"),
             curves: groups()
@@ -155,10 +160,10 @@ fn page(summary: &Summary) -> Report {
     }
 }
 
-/// A line for each group and one for all.
+/// A line for each group, one for all, and one for each subgroup.
 pub(crate) fn table(evaluation: &Evaluation) -> String {
     let mut text = format!(
-        "{:<14} {:>8} {:>6} {:>8} {:>22} {:>22} {:>8} {:>8} {:>6} {:>7}\n",
+        "{:<16} {:>8} {:>6} {:>8} {:>22} {:>22} {:>8} {:>8} {:>6} {:>7}\n",
         "stays in",
         "stays",
         "septic",
@@ -174,6 +179,9 @@ pub(crate) fn table(evaluation: &Evaluation) -> String {
         text.push_str(&line(name, figures));
     }
     text.push_str(&line("all", &evaluation.all));
+    for (name, figures) in &evaluation.subgroups {
+        text.push_str(&line(name, figures));
+    }
     if evaluation.unlabelled > 0 {
         text.push_str(&format!("{} stays without labels left out\n", evaluation.unlabelled));
     }
@@ -191,7 +199,7 @@ fn line(name: &str, figures: &Figures) -> String {
     };
     let brier = figures.calibration.as_ref().map(|calibration| calibration.brier);
     format!(
-        "{name:<14} {:>8} {:>6} {:>8} {:>22} {:>22} {:>8} {:>8} {:>6.2} {:>7}\n",
+        "{name:<16} {:>8} {:>6} {:>8} {:>22} {:>22} {:>8} {:>8} {:>6.2} {:>7}\n",
         figures.patients,
         figures.septic,
         figures.held_out,

@@ -191,32 +191,33 @@ impl Envoy {
             self.refused_until = None;
             let put_forward = self.put_forward().await;
             let checkpoint = self.checkpoint().await;
-            if put_forward.is_ok() && checkpoint.is_ok() && self.outage.ends() {
-                tracing::info!("the members take what this site puts forward again");
-            }
-            for (what, done) in [("leaves", put_forward), ("the checkpoint", checkpoint)] {
-                match done {
-                    Ok(()) => {}
-                    Err(RoundError::Submit(error @ SubmitError::Refused(_))) => {
-                        tracing::error!(%error, what, "is this site's key registered in the consortium log? Asking again in half a minute");
-                        self.refused_until = Some(Instant::now() + AFTER_REFUSAL);
-                    }
-                    Err(error) if self.outage.begins() => {
-                        tracing::warn!(%error, what, "not put before the members; trying on")
-                    }
-                    Err(error) => {
-                        tracing::debug!(%error, what, "not put before the members; trying on")
-                    }
+            match put_forward.and(checkpoint) {
+                Ok(()) if self.outage.ends() => {
+                    tracing::info!("the members take what this site puts forward again");
+                }
+                Ok(()) => {}
+                Err(RoundError::Submit(error @ SubmitError::Refused(_))) => {
+                    tracing::error!(%error, "is this site's key registered in the consortium log? Asking again in half a minute");
+                    self.refused_until = Some(Instant::now() + AFTER_REFUSAL);
+                }
+                Err(error) if self.outage.begins() => {
+                    tracing::warn!(%error, "the site log is not put before the members; trying on");
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "the site log is not put before the members");
                 }
             }
         }
         match self.look_for_witnesses().await {
-            Ok(()) => drop(self.unproven.ends()),
+            Ok(()) if self.unproven.ends() => {
+                tracing::info!("the members prove what they have witnessed again");
+            }
+            Ok(()) => {}
             Err(error) if self.unproven.begins() => {
-                tracing::warn!(%error, "no proof that the site's checkpoint is witnessed; asking on")
+                tracing::warn!(%error, "no proof that the site's checkpoint is witnessed; asking on");
             }
             Err(error) => {
-                tracing::debug!(%error, "no proof that the site's checkpoint is witnessed")
+                tracing::debug!(%error, "no proof that the site's checkpoint is witnessed");
             }
         }
         for place in 0..self.informants.len() {

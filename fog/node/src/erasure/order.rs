@@ -9,9 +9,8 @@
 //! Keys come from the caller. An order holds at one site, and for [`VALID_US`]: one that somebody kept must not erase a
 //! patient who has come back.
 
-use haar_ledger::MAX_ERASED;
+use haar_ledger::{MAX_ERASED, SignedText};
 use haar_schema::{Subject, Timestamp};
-use signed_note::{Note, StandardVerifier, VerifierList};
 
 /// The longest order.
 pub const MAX_ORDER_BYTES: usize = 64 * 1024;
@@ -80,16 +79,10 @@ impl ErasureOrder {
         site: &str,
         now: Timestamp,
     ) -> Result<Self, OrderError> {
-        if note.len() > MAX_ORDER_BYTES {
-            return Err(OrderError::Malformed);
-        }
-        let note = Note::from_bytes(note).map_err(|_| OrderError::Malformed)?;
-        let text = String::from_utf8(note.text().to_vec()).map_err(|_| OrderError::Malformed)?;
+        let SignedText { text, by } =
+            SignedText::open(note, MAX_ORDER_BYTES, authorised).ok_or(OrderError::Malformed)?;
         let order = Self::parse(&text).ok_or(OrderError::Malformed)?;
-        let verifier = |key: &String| Some(Box::new(StandardVerifier::new(key).ok()?) as _);
-        let verifiers = VerifierList::new(authorised.iter().filter_map(verifier).collect());
-        let (good, _) = note.verify(&verifiers).map_err(|_| OrderError::Signature)?;
-        if good.is_empty() {
+        if by.is_empty() {
             return Err(OrderError::Signature);
         }
         if order.site != site {

@@ -3,9 +3,9 @@
 //! Each decision names the hash of the one before, so whoever signs one signs all before it.
 
 use super::statement::{Action, MAX_NOTE_BYTES, Statement, StatementError};
+use haar_identity::{SignedText, VerifierKey};
 use haar_schema::ModelRef;
 use sha2::{Digest, Sha256};
-use signed_note::{Note, StandardVerifier, VerifierList};
 use std::collections::BTreeMap;
 
 /// A decision whose signature was checked.
@@ -111,7 +111,7 @@ impl History {
     /// # Errors
     /// If a key is none.
     pub fn new(keys: &[String]) -> Result<Self, HistoryError> {
-        if let Some(wrong) = keys.iter().find(|key| StandardVerifier::new(key).is_err()) {
+        if let Some(wrong) = keys.iter().find(|key| key.parse::<VerifierKey>().is_err()) {
             return Err(HistoryError::Key(wrong.clone()));
         }
         Ok(Self { decisions: Vec::new(), keys: keys.into() })
@@ -153,14 +153,9 @@ impl History {
     fn add(&mut self, bytes: &[u8], must_be_signed: bool) -> Result<(), HistoryError> {
         let number = self.decisions.len() as u64 + 1;
         let malformed = |error| HistoryError::Malformed { number, error };
-        if bytes.len() > MAX_NOTE_BYTES {
-            return Err(malformed(StatementError));
-        }
-        let note = Note::from_bytes(bytes).map_err(|_| malformed(StatementError))?;
-        let text =
-            std::str::from_utf8(note.text()).map_err(|_| malformed(StatementError))?.to_owned();
+        let SignedText { text, by } = SignedText::open(bytes, MAX_NOTE_BYTES, &self.keys)
+            .ok_or_else(|| malformed(StatementError))?;
         let statement = Statement::parse(&text).map_err(malformed)?;
-        let by = self.signers(&note);
         if by.is_empty() && must_be_signed {
             return Err(HistoryError::Signature { number });
         }
@@ -228,16 +223,6 @@ impl History {
         own.map(|decision| decision.statement.effective_us)
             .map(|from| (from, self.at(id, from)))
             .collect()
-    }
-
-    /// Those of the keys that signed the note.
-    fn signers(&self, note: &Note) -> Vec<String> {
-        let signed = |key: &&String| {
-            let Ok(verifier) = StandardVerifier::new(key) else { return false };
-            let alone = VerifierList::new(vec![Box::new(verifier)]);
-            note.verify(&alone).is_ok_and(|(good, _)| !good.is_empty())
-        };
-        self.keys.iter().filter(signed).cloned().collect()
     }
 
     fn previous(&self) -> [u8; 32] {

@@ -39,6 +39,8 @@ pub struct Evaluation {
     pub all: Figures,
     /// By group.
     pub groups: BTreeMap<String, Figures>,
+    /// By age, and by sex: whether it is worse for some than for others.
+    pub subgroups: BTreeMap<&'static str, Figures>,
     /// Stays that were left out because an hour has no label.
     pub unlabelled: usize,
 }
@@ -91,9 +93,13 @@ pub fn evaluate(
 ) -> Evaluation {
     let mut judged = Vec::with_capacity(cases.len());
     let mut groups: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    let mut subgroups: BTreeMap<&'static str, Vec<usize>> = BTreeMap::new();
     for (done, case) in cases.iter().enumerate() {
         if let Some(patient) = judge(model, case) {
             groups.entry(case.group.clone()).or_default().push(judged.len());
+            for subgroup in [age_band(case.stay.age_years), sex(case.stay.male)] {
+                subgroups.entry(subgroup).or_default().push(judged.len());
+            }
             judged.push(patient);
         }
         progress(done + 1);
@@ -102,7 +108,26 @@ pub fn evaluate(
     Evaluation {
         all: of(&(0..judged.len()).collect::<Vec<_>>()),
         groups: groups.iter().map(|(name, own)| (name.clone(), of(own))).collect(),
+        subgroups: subgroups.iter().map(|(name, own)| (*name, of(own))).collect(),
         unlabelled: cases.len() - judged.len(),
+    }
+}
+
+fn age_band(years: f32) -> &'static str {
+    match years {
+        years if years < 50.0 => "age below 50",
+        years if years < 65.0 => "age 50 to 64",
+        years if years < 80.0 => "age 65 to 79",
+        years if years >= 80.0 => "age 80 and above",
+        _ => "age unknown",
+    }
+}
+
+fn sex(male: f32) -> &'static str {
+    match male {
+        1.0 => "male",
+        0.0 => "female",
+        _ => "sex unknown",
     }
 }
 
@@ -273,6 +298,14 @@ mod tests {
                 (areas, known) => prop_assert!(areas.is_none() && known.is_none()),
             }
         }
+    }
+
+    #[test]
+    fn everybody_is_in_a_band_and_of_a_sex() {
+        let bands = [0.0, 49.9, 50.0, 64.0, 65.0, 80.0, f32::NAN].map(age_band);
+        let four = ["age below 50", "age 50 to 64", "age 65 to 79", "age 80 and above"];
+        assert_eq!(bands, [four[0], four[0], four[1], four[1], four[2], four[3], "age unknown"]);
+        assert_eq!([0.0, 1.0, f32::NAN].map(sex), ["female", "male", "sex unknown"]);
     }
 
     #[test]
