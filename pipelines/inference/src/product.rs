@@ -1,6 +1,6 @@
 //! The product of matrices that [`crate::Convolution`] is made of.
 //!
-//! A block of up to [`BLOCK_ROWS`] rows by [`PANEL`] columns is summed in registers while the right matrix streams by in
+//! A block of up to [`BLOCK_ROWS`] (with AVX-512 [`WIDE_BLOCK_ROWS`]) rows by [`PANEL`] columns is summed in registers while the right matrix streams by in
 //! panels of just that width (Goto, van de Geijn, "Anatomy of high-performance matrix multiplication", ACM TOMS 34(3),
 //! 2008). The left matrix may overlap itself, row upon row: that is what makes a convolution a product without
 //! copying its windows apart.
@@ -10,10 +10,12 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
-/// Columns that are summed at once: two registers of AVX, four of NEON.
+/// Columns that are summed at once: one register of AVX-512, two of AVX, four of NEON.
 pub(crate) const PANEL: usize = 16;
 /// Rows that are summed at once: with two registers each, twelve of AVX's sixteen.
 const BLOCK_ROWS: usize = 6;
+/// The same with one register each, of AVX-512's thirty-two: enough sums for none to wait for its last one.
+const WIDE_BLOCK_ROWS: usize = 12;
 
 /// The left matrix: element (row, inner) is `values[row * row_step + inner * inner_step]`.
 #[derive(Clone, Copy)]
@@ -107,7 +109,8 @@ impl<const DENSE: bool> Product<'_, DENSE> {
             }
             let mut first_row = 0;
             // Blocks of nearly one size: a last block of a single row would wait for its own sums.
-            for blocks in (1..=left.rows.div_ceil(BLOCK_ROWS)).rev() {
+            let most = if V == 1 { WIDE_BLOCK_ROWS } else { BLOCK_ROWS };
+            for blocks in (1..=left.rows.div_ceil(most)).rev() {
                 let rows = (left.rows - first_row).div_ceil(blocks);
                 let block = Block { left, first_row, panel, start, relu };
                 let out = &mut out[first_row * columns + first_column..];
@@ -117,7 +120,13 @@ impl<const DENSE: bool> Product<'_, DENSE> {
                     3 => block.run::<S, V, 3, DENSE>(simd, out, columns, width),
                     4 => block.run::<S, V, 4, DENSE>(simd, out, columns, width),
                     5 => block.run::<S, V, 5, DENSE>(simd, out, columns, width),
-                    _ => block.run::<S, V, 6, DENSE>(simd, out, columns, width),
+                    6 => block.run::<S, V, 6, DENSE>(simd, out, columns, width),
+                    7 => block.run::<S, V, 7, DENSE>(simd, out, columns, width),
+                    8 => block.run::<S, V, 8, DENSE>(simd, out, columns, width),
+                    9 => block.run::<S, V, 9, DENSE>(simd, out, columns, width),
+                    10 => block.run::<S, V, 10, DENSE>(simd, out, columns, width),
+                    11 => block.run::<S, V, 11, DENSE>(simd, out, columns, width),
+                    _ => block.run::<S, V, 12, DENSE>(simd, out, columns, width),
                 }
                 first_row += rows;
             }
@@ -184,7 +193,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
-        fn it_is_the_product(rows in 0_usize..20, inner in 1_usize..30, columns in 1_usize..40, step in 1_usize..4, seed: u64) {
+        fn it_is_the_product(rows in 0_usize..40, inner in 1_usize..30, columns in 1_usize..40, step in 1_usize..4, seed: u64) {
             let mut rng = ChaCha8Rng::seed_from_u64(seed);
             let mut random = |count: usize| -> Vec<f32> { (0..count).map(|_| rng.random_range(-1.0..1.0)).collect() };
             let (values, right, bias) = (random(rows * 5 + inner * step + 1), random(inner * columns), random(columns));
