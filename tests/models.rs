@@ -2,7 +2,7 @@
 //! and rolled back while the fog runs; and a model that is not what was decided on keeps the fog from starting.
 
 use crate::programs;
-use crate::ward::{Leaves, Site, Wanted, metric, now, until};
+use crate::ward::{Leaves, Site, Wanted, files, metric, now, until};
 use haar_ledger::LeafKind;
 use haar_normalize::BUILT_IN;
 use std::path::Path;
@@ -121,7 +121,8 @@ pub(crate) fn add(site: &Site, registry: &str) -> String {
 }
 
 fn a_model_that_was_changed_is_not_run(site: &Site, added: &str) {
-    let weights = files(&site.path("models"), "weights.safetensors");
+    let mut weights = files(&site.path("models"));
+    weights.retain(|path| path.ends_with("weights.safetensors"));
     for path in &weights {
         let mut bytes = std::fs::read(path).unwrap();
         let last = bytes.len() - 1;
@@ -134,19 +135,6 @@ fn a_model_that_was_changed_is_not_run(site: &Site, added: &str) {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success(), "{output:?}");
     assert!(said.contains("hash") || said.contains(&added[..12]), "{said}");
-}
-
-fn files(folder: &Path, name: &str) -> Vec<std::path::PathBuf> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            found.extend(files(&path, name));
-        } else if path.file_name().unwrap() == name {
-            found.push(path);
-        }
-    }
-    found
 }
 
 fn output(program: &Path, args: &[&str]) -> Output {

@@ -4,7 +4,7 @@
 //! ([`members_learn_nothing`]).
 
 use crate::e2e::{MONITORED, PATCH_ONLY, RUN};
-use crate::ward::Site;
+use crate::ward::{Site, files};
 use haar_ledger::privacy::scan::{Needle, Scan};
 use haar_ledger::{RecordsKey, Snapshot, Trust, fsck, open_read_only, verify, verify_leaf};
 use haar_schema::{SignalId, Subject, WindowDigest};
@@ -102,22 +102,16 @@ pub(crate) fn members_learn_nothing(site: &Site, patients_and_numbers: &[&str]) 
     let texts = patients_and_numbers.iter().copied();
     let needles = needles_of(texts, &digests, number_among_indices);
     let scan = Scan::new(&needles);
-    let mut folders = vec![site.path("scanned")];
-    let (mut files, mut bytes_read) = (0, 0);
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-                continue;
-            }
-            let bytes = std::fs::read(&path).unwrap();
-            (files, bytes_read) = (files + 1, bytes_read + bytes.len());
-            assert_clean(&path.display().to_string(), &bytes, &needles, &scan);
-        }
+    let files = files(&site.path("scanned"));
+    let mut bytes_read = 0;
+    for path in &files {
+        let bytes = std::fs::read(path).unwrap();
+        bytes_read += bytes.len();
+        assert_clean(&path.display().to_string(), &bytes, &needles, &scan);
     }
-    assert!(files >= 3, "checkpoint, entries, hashes: {files}");
-    println!("{} needles, {files} files, {bytes_read} bytes of the members' log", needles.len());
+    assert!(files.len() >= 3, "checkpoint, entries, hashes: {files:?}");
+    let (needles, files) = (needles.len(), files.len());
+    println!("{needles} needles, {files} files, {bytes_read} bytes of the members' log");
 }
 
 /// Everything that is served under `/log/`, with its path.

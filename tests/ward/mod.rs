@@ -21,6 +21,7 @@ pub use site_log::{Leaves, Live};
 use haar_schema::Timestamp;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How long anything may take that takes well under a second on an idle machine.
@@ -43,6 +44,17 @@ pub fn within(patience: Duration, mut condition: impl FnMut() -> bool) -> bool {
         std::thread::sleep(LOOK_EVERY);
     }
     true
+}
+
+/// All files in a folder and those below it, in order.
+pub fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
+    }
+    found.sort();
+    found
 }
 
 /// The wall clock.

@@ -16,7 +16,7 @@ use std::time::Instant;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Folder of `.psv` files as in the PhysioNet/CinC Challenge 2019, or of `.tar.zst` archives of them; figures are
-    /// given by folder of the files.
+    /// given by folder of the files, and by age and sex.
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
     /// Only stays in folders of this name; once for each.

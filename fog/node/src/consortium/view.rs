@@ -230,9 +230,6 @@ impl Follower {
                     continue;
                 }
             };
-            if self.outage.ends() {
-                tracing::info!("the consortium log answers again");
-            }
             let cosigned = match self.policy.check(&note) {
                 Ok(cosigned) => cosigned,
                 Err(error) => {
@@ -256,6 +253,9 @@ impl Follower {
                 tokio::task::spawn_blocking(move || view.renew(&before, &new, vouched_s, &roll));
             if let Ok(Some(vouched_s)) = renewed.await {
                 self.vouched.record(vouched_s as f64, &[]);
+            }
+            if self.outage.ends() {
+                tracing::info!("the consortium log has what counts again");
             }
             return;
         }

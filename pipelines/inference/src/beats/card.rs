@@ -122,8 +122,7 @@ fn card(trained: &Trained<'_>, sources: &[TrainingData]) -> String {
          ## Metrics\n\n{EVALUATION}. The table counts every other call as false; by EC57 a fusion beat that is called\n\
          ventricular is no false call.\n\n```text\n{confusion}\n{by_ec57}```\n\n\
          ## Training\n\nA forest each for S, V and F against the rest, and a threshold for each at which PPV and sensitivity stand in the ratio below\n\
-         on the patients of the other folds. Then beats of one context that look alike are drawn together: each beat's sum (less the threshold)
-\
+         on the patients of the other folds. Then beats of one context that look alike are drawn together: each beat's sum (less the threshold)\n\
          by `alike_share` towards the mean of those within `alike_within` of its shape (Gaussian weights), up to 200 beats on each side. Beside each recording one that was made of it is learned from, in which normal beats of a regular rhythm were\n\
          moved forward in time (single, in runs, as bigeminy) and count as S, and sections whose rate drifts, or whose intervals\n\
          vary as in atrial fibrillation, and count as N. Nothing made is measured on. Where recordings in fibrillation are listed,\n\
